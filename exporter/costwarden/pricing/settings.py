@@ -1,0 +1,109 @@
+"""The `pricing` section of `costwarden.yaml`."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from costwarden.settings import Price, Settings, Usd
+
+Selector = Annotated[str, Field(min_length=1)]
+"""An exact name, or a pattern with `*`, `?` or `[…]`; case does not matter."""
+
+
+class PriceOverride(Settings):
+    """A price of one's own for what the three selectors match, from one day on.
+
+    A new price is appended with its day; the old one stays, because it is still the price of the usage before that day.
+    Where several are in force, the one with the most exact selectors wins, then the newest, then the later in the list.
+    """
+
+    valid_from: date
+    """First day of this price, from 00:00 UTC."""
+    provider: Selector = "*"
+    """Provider as the usage names it; default any."""
+    model: Selector = "*"
+    """Model as the usage names it; default any."""
+    operation: Selector = "*"
+    """Operation as the usage names it; default any."""
+    input_usd_mtok: Price | None = None
+    """USD per million input tokens that no price below covers. Given with `output_usd_mtok` or not at all."""
+    output_usd_mtok: Price | None = None
+    """USD per million output tokens that no price below covers. Given with `input_usd_mtok` or not at all."""
+    cache_read_usd_mtok: Price | None = None
+    """USD per million input tokens read from the provider's cache; default the price of input."""
+    cache_write_usd_mtok: Price | None = None
+    """USD per million input tokens written to the provider's cache; default the price of input."""
+    cache_write_1h_usd_mtok: Price | None = None
+    """USD per million of those that the cache keeps for an hour; default the price of cache writes."""
+    input_audio_usd_mtok: Price | None = None
+    """USD per million audio input tokens, cached or not; default the price of input."""
+    reasoning_usd_mtok: Price | None = None
+    """USD per million reasoning tokens; default the price of output."""
+    output_audio_usd_mtok: Price | None = None
+    """USD per million audio output tokens; default the price of output."""
+    usd_per_call: Price | None = None
+    """USD per call, beside the other prices; default none."""
+    usd_per_image: Price | None = None
+    """USD per generated image, beside the other prices; default none. Where it is the only price, a call without a count is one image."""
+
+    @property
+    def selectors(self) -> tuple[str, str, str]:
+        """Provider, model and operation in lower case."""
+        return self.provider.lower(), self.model.lower(), self.operation.lower()
+
+    @model_validator(mode="after")
+    def _selects_something(self) -> Self:
+        if self.selectors == ("*", "*", "*"):
+            raise ValueError("name at least one of `provider`, `model` and `operation`: a price for everything is `fallback_usd_per_call`")
+        return self
+
+    @model_validator(mode="after")
+    def _prices_something(self) -> Self:
+        prices = {name for name in type(self).model_fields if "usd" in name and getattr(self, name) is not None}
+        if not prices:
+            raise ValueError("give a price: `input_usd_mtok` with `output_usd_mtok`, `usd_per_call` or `usd_per_image`")
+        # Without this, a forgotten direction would be free of charge.
+        for missing in {"input_usd_mtok", "output_usd_mtok"} - prices:
+            if token_prices := sorted(name for name in prices if name.endswith("_mtok")):
+                raise ValueError(f"`{missing}` is missing beside `{token_prices[0]}`: give both directions, 0 where one is free")
+        return self
+
+
+class ModelChoice(Settings):
+    """A model that a denial may propose."""
+
+    model: str = Field(min_length=1)
+    """Model, as the application would name it."""
+    provider: str = ""
+    """Provider; default is the one that the model's name suggests."""
+
+
+class PricingSettings(Settings):
+    """What usage costs: overrides, then prices per operation, then genai-prices, else the decision about unknown prices."""
+
+    overrides: tuple[PriceOverride, ...] = ()
+    """Dated prices that come before all others. Append; do not change one that has been in force. Default none."""
+    unknown_price: Literal["deny", "fallback", "zero"] = "deny"
+    """What becomes of a call whose price nobody knows. `deny`: it is refused; one that was made anyway costs 0 and counts as unpriced.
+    `fallback`: it costs the three prices below. `zero`: it is allowed, costs 0 and counts as unpriced. Default `deny`."""
+    fallback_usd_per_call: Usd = Decimal("0.01")
+    """USD per call under `fallback`. Default 0.01, the default cost of the operation cost table."""
+    fallback_input_usd_mtok: Price = Decimal(0)
+    """USD per million input tokens under `fallback`, beside the price per call. Default 0."""
+    fallback_output_usd_mtok: Price = Decimal(0)
+    """USD per million output tokens under `fallback`, beside the price per call. Default 0."""
+    cheaper_models: tuple[ModelChoice, ...] = ()
+    """Models that a denial may propose instead; the cheapest that fits is named. Default none."""
+
+    @model_validator(mode="after")
+    def _appended_not_repeated(self) -> Self:
+        seen: set[tuple[date, tuple[str, str, str]]] = set()
+        for override in self.overrides:
+            key = override.valid_from, override.selectors
+            if key in seen:
+                names = "/".join(override.selectors)
+                raise ValueError(f"two overrides for {names} begin on {override.valid_from}: which one holds would be a matter of chance")
+            seen.add(key)
+        return self
