@@ -1,0 +1,79 @@
+"""How budgets stand: read from the ledger, by the API, the command line and the metrics page alike."""
+
+from collections.abc import Iterator
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from costwarden.budgets.rules import Budget, ScopeIndex, period_bounds
+from costwarden.budgets.store import budget_of
+from costwarden.ledger import Connection
+from costwarden.ledger.budgets import read_budgets, read_crossed, read_periods, read_reservations
+from costwarden.ledger.usage import Spend
+
+
+class BudgetStatus(msgspec.Struct, kw_only=True):
+    """One budget in its current period. Amounts are nano-dollars, times microseconds."""
+
+    budget: Budget
+    spent: int
+    reserved: int
+    unsettled: int
+    input_tokens: int
+    output_tokens: int
+    requests: int
+    period_start: int
+    resets_at: int
+
+    @property
+    def hard_limit_reached(self) -> bool:
+        """Everything is refused until the period ends, the limit rises or an unsettled call turns out cheaper."""
+        return self.spent + self.unsettled >= self.budget.limit
+
+    @property
+    def soft_limit_reached(self) -> bool:
+        """Spend is at the soft limit or above."""
+        return self.spent >= self.budget.soft_limit
+
+    @property
+    def status(self) -> str:
+        """`ok`, `warning` (soft limit reached) or `exceeded` (hard limit reached)."""
+        return "exceeded" if self.hard_limit_reached else "warning" if self.soft_limit_reached else "ok"
+
+
+def budget_statuses(connection: Connection, zone: ZoneInfo, now: int, tenant_id: str | None = None) -> list[BudgetStatus]:
+    """Every budget by name, or those of one tenant, as of `now`."""
+    budgets = [budget_of(row) for row in read_budgets(connection, tenant_id)]
+    bounds = [period_bounds(budget.period, now, zone) for budget in budgets]
+    spends = read_periods(connection, [(budget.budget, start) for budget, (start, _) in zip(budgets, bounds, strict=True)])
+    statuses = []
+    index: ScopeIndex[BudgetStatus] = ScopeIndex()
+    for budget, (start, end) in zip(budgets, bounds, strict=True):
+        spend = spends.get((budget.budget, start), Spend())
+        status = BudgetStatus(
+            budget=budget,
+            spent=spend.cost,
+            reserved=0,
+            unsettled=0,
+            input_tokens=spend.input_tokens,
+            output_tokens=spend.output_tokens,
+            requests=spend.requests,
+            period_start=start,
+            resets_at=end,
+        )
+        statuses.append(status)
+        index.add(budget.scope, status)
+    for _, _, created_at, _, state, estimate, *dimensions in read_reservations(connection, tenant_id):
+        for status in index.matching(dimensions):
+            if status.period_start <= created_at < status.resets_at:
+                if state == "open":
+                    status.reserved += estimate
+                else:
+                    status.unsettled += estimate
+    return statuses
+
+
+def thresholds_crossed(connection: Connection, status: BudgetStatus) -> Iterator[tuple[str, int]]:
+    """The thresholds that a budget has crossed in its current period: (share of the limit, microseconds)."""
+    key = status.budget.budget, status.period_start
+    yield from read_crossed(connection, [key]).get(key, {}).items()

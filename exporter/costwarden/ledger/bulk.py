@@ -1,0 +1,34 @@
+"""Many rows in few statements: each statement releases the interpreter lock once, however many rows it carries."""
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+# Multiples keep the number of distinct statements small, so that the driver's statement cache holds them all. SQLite takes at most
+# 32,766 parameters a statement (https://www.sqlite.org/limits.html#max_variable_number); the widest row here has 27.
+_CHUNKS = (256, 32, 4, 1)
+
+
+def insert_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[Any, ...]], conflict: str = "") -> None:
+    """`insert VALUES … conflict` for all `rows`, tuples of one length."""
+    if not rows:
+        return
+    row = f"({', '.join('?' * len(rows[0]))})"
+    done = 0
+    for size in _CHUNKS:
+        if len(rows) - done < size:
+            continue
+        statement = f"{insert} VALUES {', '.join([row] * size)} {conflict}"
+        while len(rows) - done >= size:
+            connection.execute(statement, list(chain.from_iterable(rows[done : done + size])))
+            done += size
+
+
+def delete_keys(connection: sqlite3.Connection, table: str, column: str, keys: Sequence[str]) -> None:
+    """Delete the rows of `table` whose `column` is one of `keys`."""
+    done = 0
+    for size in _CHUNKS:
+        while len(keys) - done >= size:
+            connection.execute(f"DELETE FROM {table} WHERE {column} IN ({', '.join('?' * size)})", keys[done : done + size])  # noqa: S608
+            done += size

@@ -1,0 +1,279 @@
+"""The tables of the ledger.
+
+Money of metering is INTEGER nano-dollars; money of bills is exact decimal TEXT, summed by `decimal_sum`. Times are INTEGER
+microseconds since 1970 UTC, days are ISO text. `migrations/` makes these tables; a test compares the two.
+"""
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint
+
+from costwarden.model import DIMENSIONS, TOKEN_CLASSES
+
+METADATA = MetaData()
+
+
+def _text(name: str, *, key: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=False, primary_key=key, server_default=None if key else "")
+
+
+def _integer(name: str, *, key: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, primary_key=key, autoincrement=False, server_default=None if key else "0")
+
+
+# --- bills ---------------------------------------------------------------------------------------------------------------------
+
+CHARGE_KEY = (
+    "source",
+    "part",
+    "charge_date",
+    "provider_name",
+    "billing_account_id",
+    "sub_account_id",
+    "service_name",
+    "service_category",
+    "region_id",
+    "charge_category",
+    "billing_currency",
+    "team",
+    "feature",
+    "tenant_id",
+    "environment",
+)
+COST_BASES = ("billed_cost", "effective_cost", "list_cost", "contracted_cost")
+
+charges = Table(
+    "charges",
+    METADATA,
+    *(_text(name, key=True) for name in CHARGE_KEY),
+    *(_text(name) for name in COST_BASES),
+    _text("usd_rate"),
+    *(_text(f"{name}_usd") for name in COST_BASES),
+    _integer("row_count"),
+    sqlite_with_rowid=False,
+)
+
+source_parts = Table(
+    "source_parts",
+    METADATA,
+    _text("source", key=True),
+    _text("part", key=True),
+    _text("fingerprint"),
+    _text("state"),
+    _text("message"),
+    _integer("rows"),
+    _integer("rejected"),
+    _integer("rounded"),
+    _integer("read_at"),
+    _text("first_day"),
+    _text("last_day"),
+    sqlite_with_rowid=False,
+)
+
+rejected_rows = Table(
+    "rejected_rows",
+    METADATA,
+    Column("rejected_row_id", Integer, primary_key=True),
+    _text("source"),
+    _text("part"),
+    _integer("line"),
+    _text("reason"),
+    _text("detail"),
+    _text("content"),
+    Index("rejected_rows_part", "source", "part"),
+)
+
+source_state = Table(
+    "source_state",
+    METADATA,
+    _text("source", key=True),
+    _integer("up"),
+    _integer("last_attempt_at"),
+    _integer("last_success_at"),
+    Column("duration_seconds", Float, nullable=False, server_default="0"),
+    _integer("data_newest_at"),
+    _integer("rows"),
+    _integer("refreshes_ok"),
+    _integer("refreshes_failed"),
+    _integer("requests"),
+    _integer("request_cost"),
+    _text("message"),
+    sqlite_with_rowid=False,
+)
+
+# --- metering and budgets ------------------------------------------------------------------------------------------------------
+
+usage = Table(
+    "usage",
+    METADATA,
+    Column("usage_id", Integer, primary_key=True),
+    _text("source"),
+    _text("event_id"),
+    _integer("timestamp"),
+    *(_text(name) for name in DIMENSIONS),
+    *(_integer(name) for name in TOKEN_CLASSES),
+    _integer("images"),
+    _integer("success"),
+    _integer("cost"),
+    _text("priced_by"),
+    _text("reservation_id"),
+    UniqueConstraint("source", "event_id", name="usage_identity"),
+    Index("usage_timestamp", "timestamp"),
+)
+
+# Written in the transaction of the usage rows, so that neither start-up nor a status query ever sums history.
+usage_hourly = Table(
+    "usage_hourly",
+    METADATA,
+    _integer("hour", key=True),
+    *(_text(name, key=True) for name in DIMENSIONS),
+    _integer("success", key=True),
+    _integer("priced", key=True),
+    *(_integer(name) for name in TOKEN_CLASSES),
+    _integer("images"),
+    _integer("requests"),
+    _integer("cost"),
+    sqlite_with_rowid=False,
+)
+
+# The same since the ledger began: what the cumulative series read.
+usage_totals = Table(
+    "usage_totals",
+    METADATA,
+    *(_text(name, key=True) for name in DIMENSIONS),
+    _integer("success", key=True),
+    _integer("priced", key=True),
+    *(_integer(name) for name in TOKEN_CLASSES),
+    _integer("images"),
+    _integer("requests"),
+    _integer("cost"),
+    sqlite_with_rowid=False,
+)
+
+budgets = Table(
+    "budgets",
+    METADATA,
+    _text("budget", key=True),
+    *(_text(name) for name in DIMENSIONS),
+    _text("period"),
+    _integer("limit_nanos"),
+    _text("soft_limit_ratio"),
+    _text("thresholds"),
+    _text("action"),
+    _text("origin"),
+    _integer("created_at"),
+    _integer("updated_at"),
+    sqlite_with_rowid=False,
+)
+
+budget_periods = Table(
+    "budget_periods",
+    METADATA,
+    _text("budget", key=True),
+    _integer("period_start", key=True),
+    _integer("spent"),
+    _integer("input_tokens"),
+    _integer("output_tokens"),
+    _integer("requests"),
+    sqlite_with_rowid=False,
+)
+
+thresholds_crossed = Table(
+    "thresholds_crossed",
+    METADATA,
+    _text("budget", key=True),
+    _integer("period_start", key=True),
+    _text("threshold", key=True),
+    _integer("crossed_at"),
+    _integer("spent"),
+    _integer("limit_nanos"),
+    sqlite_with_rowid=False,
+)
+
+# Open and unsettled reservations only: a settled one becomes its usage row.
+reservations = Table(
+    "reservations",
+    METADATA,
+    _text("reservation_id", key=True),
+    _text("event_id"),
+    _integer("created_at"),
+    _integer("expires_at"),
+    _text("state"),
+    _integer("estimate"),
+    *(_text(name) for name in DIMENSIONS),
+    sqlite_with_rowid=False,
+)
+
+suspended_tenants = Table(
+    "suspended_tenants",
+    METADATA,
+    _text("tenant_id", key=True),
+    _text("reason"),
+    _text("actor"),
+    _text("run_id"),
+    _integer("suspended_at"),
+    sqlite_with_rowid=False,
+)
+
+# --- remediation ---------------------------------------------------------------------------------------------------------------
+
+remediation_queue = Table(
+    "remediation_queue",
+    METADATA,
+    Column("queue_id", Integer, primary_key=True),
+    _text("fingerprint"),
+    _text("starts_at"),
+    _text("action"),
+    _text("status"),
+    _text("labels"),
+    _text("annotations"),
+    _text("group_key"),
+    _integer("received_at"),
+    _integer("last_received_at"),
+    _integer("resolved_at"),
+    _integer("deliveries"),
+    _text("state"),
+    _text("run_id"),
+    UniqueConstraint("fingerprint", "starts_at", "action", name="remediation_queue_incident"),
+    Index("remediation_queue_state", "state"),
+)
+
+remediation_runs = Table(
+    "remediation_runs",
+    METADATA,
+    _text("run_id", key=True),
+    _integer("queue_id"),
+    _text("playbook"),
+    _text("mode"),
+    _integer("started_at"),
+    _integer("planned_at"),
+    _integer("acted_at"),
+    _integer("finished_at"),
+    _text("outcome"),
+    _text("reason"),
+    _integer("targets_count"),
+    _text("approved_by"),
+    Index("remediation_runs_acted", "playbook", "acted_at"),
+    sqlite_with_rowid=False,
+)
+
+journal = Table(
+    "journal",
+    METADATA,
+    Column("entry_id", Integer, primary_key=True),
+    _text("run_id"),
+    _integer("at"),
+    _text("step"),
+    _text("detail"),
+    Index("journal_run", "run_id"),
+)
+
+audit = Table(
+    "audit",
+    METADATA,
+    Column("entry_id", Integer, primary_key=True),
+    _integer("at"),
+    _text("actor"),
+    _text("action"),
+    _text("subject"),
+    _text("before"),
+    _text("after"),
+)
