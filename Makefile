@@ -43,6 +43,8 @@ format: $(ENV) ## mend style and formatting
 
 types: $(ENV) ## check types, strictly
 	.venv/bin/mypy
+	@for script in scripts/shutdown/stop_ec2_instances scripts/shutdown/suspend_ai_tenant; do \
+		MYPYPATH=scripts/shutdown .venv/bin/mypy --scripts-are-modules $$script || exit 1; done
 
 alerts: $(ENV) $(TOOLS) ## check and test the Prometheus rules, and that each alert has all its cases
 	$(PYTEST) tests/alerts

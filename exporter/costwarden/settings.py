@@ -57,14 +57,19 @@ def _not_negative(value: Decimal) -> Decimal:
 
 
 def _whole_nanos(value: Decimal) -> Decimal:
+    if value > MOST_USD:
+        raise ValueError(f"must be at most {MOST_USD}")
     # A float reads 0.1 as 0.1, but 1e-10 would silently round to nothing in the ledger.
     if value != value.quantize(Decimal("1e-9")):
         raise ValueError("is finer than a nano-dollar (9 decimal places)")
     return value
 
 
+MOST_USD = 1_000_000_000
+"""A billion dollars: nine times as much fits the ledger's 64-bit nano-dollars."""
+
 Usd = Annotated[Decimal, BeforeValidator(_money), AfterValidator(_not_negative), AfterValidator(_whole_nanos)]
-"""An amount in US dollars, at least 0, at most 9 decimal places."""
+"""An amount in US dollars, from 0 to `MOST_USD`, at most 9 decimal places."""
 
 Price = Annotated[Decimal, BeforeValidator(_money), AfterValidator(_not_negative)]
 """A price or an exchange rate: at least 0, any number of decimal places."""

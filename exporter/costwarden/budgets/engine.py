@@ -42,10 +42,6 @@ def named_id(tenant_id: str, event_id: str) -> str:
     return f"event:{len(tenant_id)}:{tenant_id}:{event_id}"
 
 
-def _event_of(tenant_id: str, reservation_id: str) -> str:
-    return reservation_id.removeprefix(named_id(tenant_id, ""))
-
-
 class Reserve(msgspec.Struct, frozen=True):
     """A wish to spend: `estimate` nano-dollars at `at` microseconds. `event_id` makes it idempotent; empty makes it anonymous."""
 
@@ -221,13 +217,11 @@ class Engine:
         book, connection = self._open
         usage = call.usage
         reservation = self._reservation_of(book, call)
-        if not usage.event_id:
-            usage.event_id = _event_of(usage.tenant_id, reservation.reservation_id if reservation else call.reservation_id) or self._new_id(
-                call.at
-            )
-        recorded = self._recorded.get((usage.source, usage.event_id))
-        if recorded is None:
-            recorded = known_event(connection, usage.source, usage.event_id)
+        recorded = None
+        if not self._identify(call, reservation):
+            recorded = self._recorded.get((usage.source, usage.event_id))
+            if recorded is None:
+                recorded = known_event(connection, usage.source, usage.event_id)
         if recorded is not None:
             if reservation is not None:
                 self._release(book, reservation)
@@ -253,6 +247,24 @@ class Engine:
         if reservation is not None and reservation.dimensions[TENANT] == usage.tenant_id:
             return reservation
         return None
+
+    def _identify(self, call: Settle, reservation: Reservation | None) -> bool:
+        """Give the usage its identity; True where that cannot have been recorded yet, so that nobody needs to look.
+
+        A reservation of ours that named no event has a source of its own for its tenant: no event id that a caller makes up can stand
+        there, and what settles the reservation also ends it.
+        """
+        usage = call.usage
+        if usage.event_id:
+            return False
+        reservation_id = reservation.reservation_id if reservation is not None else call.reservation_id
+        named = named_id(usage.tenant_id, "")
+        if reservation_id.startswith(named):
+            usage.event_id = reservation_id.removeprefix(named)
+            return False
+        usage.source = f"reservation:{usage.tenant_id}"
+        usage.event_id = reservation_id or self._new_id(call.at)
+        return reservation is not None or not reservation_id
 
     def _release(self, book: Book, reservation: Reservation) -> None:
         book.release(reservation)

@@ -8,8 +8,11 @@ from msgspec import Meta
 
 Name = Annotated[str, Meta(max_length=256)]
 RequiredName = Annotated[str, Meta(min_length=1, max_length=256)]
-# Ten billion tokens are beyond any call; the bound keeps every product within 64 bits.
+# Ten billion tokens are beyond any call.
 Count = Annotated[int, Meta(ge=0, le=10_000_000_000)]
+
+MOST_USD_PER_CALL = 1_000_000
+"""A call that costs more is taken for a mistake; nine thousand of the dearest fit the ledger's 64-bit nano-dollars."""
 
 
 class _Call(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +54,7 @@ class CheckRequest(_Call, kw_only=True, forbid_unknown_fields=True):
     images: Count = 0
 
     def __post_init__(self) -> None:
-        _names_its_price(self)
+        _check_names(self)
 
 
 class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
@@ -75,20 +78,27 @@ class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
     output_audio_tokens: Count = 0
     images: Count = 0
     success: bool = True
-    cost_usd: Annotated[Decimal, Meta()] | None = None
+    cost_usd: Decimal | None = None
     """What it cost, where the caller knows better than the price book."""
 
     def __post_init__(self) -> None:
-        _names_its_price(self)
+        _check_names(self)
         if (self.input_tokens and self.prompt_tokens) or (self.output_tokens and self.completion_tokens):
             raise ValueError("give `input_tokens` or `prompt_tokens`, `output_tokens` or `completion_tokens`, not both")
-        if self.cost_usd is not None and not (self.cost_usd.is_finite() and 0 <= self.cost_usd <= 1_000_000):
-            raise ValueError("`cost_usd` must be from 0 to 1000000")
+        if self.cost_usd is not None and not (self.cost_usd.is_finite() and 0 <= self.cost_usd <= MOST_USD_PER_CALL):
+            raise ValueError(f"`cost_usd` must be from 0 to {MOST_USD_PER_CALL}")
 
 
-def _names_its_price(call: _Call) -> None:
+def _check_names(call: _Call) -> None:
     if not call.model and not call.operation:
         raise ValueError("name the `model`, the `operation`, or both: one of them tells the price")
+    _without_nul(*call.dimensions, call.event_id)
+
+
+def _without_nul(*names: str) -> None:
+    # SQLite's JSON functions end a text there: the ledger would take the name for a shorter one.
+    if "\0" in "".join(names):
+        raise ValueError("a name cannot hold the character U+0000")
 
 
 class SetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -99,6 +109,7 @@ class SetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     monthly_limit_usd: Decimal
 
     def __post_init__(self) -> None:
+        _without_nul(self.tenant_id, self.model)
         if not (self.monthly_limit_usd.is_finite() and 0 <= self.monthly_limit_usd <= 1_000_000_000):
             raise ValueError("`monthly_limit_usd` must be from 0 to 1000000000")
         if self.monthly_limit_usd != round(self.monthly_limit_usd, 9):

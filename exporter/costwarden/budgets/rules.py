@@ -8,10 +8,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from costwarden.model import DIMENSIONS, from_micros, to_micros
+from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, from_micros, to_micros
 
 # The end of a period that never ends: 9999-12-31, the last day that datetime can print.
 FOREVER = 253_402_214_400_000_000
+
+MICROS_PER_HOUR = 3600 * MICROS_PER_SECOND
 
 Dimensions = tuple[str, ...]
 """Values in the order of `model.DIMENSIONS`; the empty string is absent (usage) or any (scope)."""
@@ -42,25 +44,33 @@ def share(limit: int, ratio: Decimal) -> int:
 
 
 def budget_name(scope: Dimensions, period: str) -> str:
-    """The name that the API gives a budget: `tenant_id=acme,model=gpt-4o/month`; the global scope is `global/month`."""
-    named = ",".join(f"{dimension}={value}" for dimension, value in zip(DIMENSIONS, scope, strict=True) if value)
+    """The name that the API gives a budget: `tenant_id=acme,model=gpt-4o/month`; the global scope is `global/month`.
+
+    A comma inside a value is written `%2C` and a percent sign `%25`, so that no two scopes share a name.
+    """
+    named = ",".join(f"{dimension}={_escape(value)}" for dimension, value in zip(DIMENSIONS, scope, strict=True) if value)
     return f"{named or 'global'}/{period}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("%", "%25").replace(",", "%2C")
 
 
 def period_bounds(period: str, at: int, zone: ZoneInfo) -> tuple[int, int]:
     """The half-open range of microseconds of the period that holds `at`.
 
     Days, weeks (from Monday) and months begin at local midnight of `zone`, so that a day may have 23 or 25 hours; an hour is 60
-    minutes always, and begins where the zone's clock shows a full hour.
+    minutes always, and begins where the zone's standard time shows a full hour.
     """
     if period == "total":
         return 0, FOREVER
     local = from_micros(at).astimezone(zone)
     if period == "hour":
-        # Arithmetic in UTC: the repeated hour of autumn is two hours.
-        past = timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-        start = to_micros(from_micros(at) - past)
-        return start, start + 3_600_000_000
+        # Standard time, whatever the season: the repeated hour of autumn is two hours, and where summer is half an hour ahead
+        # (Lord Howe) no two hours overlap.
+        standard = (local.utcoffset() or timedelta()) - (local.dst() or timedelta())
+        start = at - (at + standard // timedelta(microseconds=1)) % MICROS_PER_HOUR
+        return start, start + MICROS_PER_HOUR
     midnight = datetime(local.year, local.month, local.day)  # noqa: DTZ001 (wall time: the zone comes last, so that days may have 23 hours)
     if period == "day":
         begin, end = midnight, midnight + timedelta(days=1)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from costwarden.budgets.engine import Decision, Engine, Reserve, Settle, Settled
-from costwarden.budgets.requests import CheckRequest, SetRequest, TrackRequest
+from costwarden.budgets.requests import MOST_USD_PER_CALL, CheckRequest, SetRequest, TrackRequest
 from costwarden.budgets.rules import Budget, period_bounds
 from costwarden.budgets.settings import BudgetsSettings
 from costwarden.budgets.status import BudgetStatus, budget_statuses
@@ -18,7 +18,7 @@ from costwarden.budgets.store import configured_budgets, new_budget
 from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.ledger.budgets import read_suspended
 from costwarden.ledger.usage import spend_between
-from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, Usage, round_to_nanos, to_micros, to_nanos
+from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, NANOS_PER_USD, Usage, from_nanos, round_to_nanos, to_micros, to_nanos
 from costwarden.pricing.price_book import Alternative, PriceBook
 
 # A caller's clock may run ahead by this much; beyond it, a timestamp would spend a period that nobody checks yet.
@@ -34,6 +34,8 @@ class TenantStatus(msgspec.Struct, kw_only=True):
     """What the tenant has spent this calendar month, in all its models."""
     suspended: str
     """Why the tenant is suspended; empty where it is not."""
+    suspended_by_run_id: str
+    """The remediation run that suspended it; empty where a person did."""
 
 
 class BudgetService:
@@ -65,7 +67,10 @@ class BudgetService:
         self._settings, self._prices = settings, prices
 
     async def check(self, request: CheckRequest) -> Decision:
-        """Reserve what the call may cost. Raises `UnknownPrice` where that is not known and the configuration says to refuse."""
+        """Reserve what the call may cost.
+
+        Raises `UnknownPrice` where that is not known and the configuration says to refuse, `ValueError` where it cannot be meant.
+        """
         at = self._now()
         sizes = self._sizes(request)
         priced = self._prices.estimate(
@@ -77,6 +82,7 @@ class BudgetService:
             images=request.images,
             at=at,
         )
+        _plausible(priced.cost)
         wish = Reserve(request.dimensions, priced.cost, at, request.event_id)
         return await self._ledger.writer.step(self._engine.reserve, wish)
 
@@ -105,7 +111,7 @@ class BudgetService:
         return given[0] if given[0] is not None else assumed[0], given[1] if given[1] is not None else assumed[1]
 
     async def track(self, request: TrackRequest) -> Settled:
-        """Record what a call used and settle its reservation. Raises `ValueError` for a timestamp that is not usable."""
+        """Record what a call used and settle its reservation. Raises `ValueError` for a timestamp or a cost that cannot be meant."""
         at = self._now()
         usage = Usage(
             source=f"api:{request.tenant_id}",
@@ -132,10 +138,12 @@ class BudgetService:
             success=request.success,
         )
         if request.cost_usd is not None:
-            usage.cost, usage.priced_by = round_to_nanos(request.cost_usd), "caller"
+            # Rounded first: a caller may send more digits than exact arithmetic holds.
+            usage.cost, usage.priced_by = round_to_nanos(round(request.cost_usd, 9)), "caller"
         else:
             priced = self._prices.price(usage if usage.timestamp else msgspec.structs.replace(usage, timestamp=at))
             usage.cost, usage.priced_by = priced.cost, priced.priced_by
+            _plausible(usage.cost)
         return await self._ledger.writer.step(self._engine.settle, Settle(usage, request.reservation_id, at))
 
     async def set(self, request: SetRequest, actor: str) -> Budget:
@@ -167,6 +175,7 @@ class BudgetService:
                 budgets=budget_statuses(connection, self._zone, now, tenant_id),
                 month_spent=spend_between(connection, scope, start, end).cost,
                 suspended=suspended["reason"] if suspended else "",
+                suspended_by_run_id=suspended["run_id"] if suspended else "",
             )
 
     async def expire_reservations(self, interval_seconds: float) -> None:
@@ -175,6 +184,11 @@ class BudgetService:
             await asyncio.sleep(interval_seconds)
             with suppress(LedgerUnavailable):
                 await self._ledger.writer.step(self._engine.expire, self._now())
+
+
+def _plausible(cost: int) -> None:
+    if cost > MOST_USD_PER_CALL * NANOS_PER_USD:
+        raise ValueError(f"these quantities cost ${from_nanos(cost):f}; a call above ${MOST_USD_PER_CALL} is taken for a mistake")
 
 
 def _timestamp(text: str, now: int) -> int:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
 
-from costwarden.ledger.commit import GroupCommit, LedgerUnavailable, Participant
+from costwarden.ledger.commit import BUSY_TIMEOUT_SECONDS, GroupCommit, LedgerUnavailable, Participant
 from costwarden.model import EXACT
 
 __all__ = ["Connection", "Ledger", "LedgerError", "LedgerUnavailable"]
@@ -26,9 +26,6 @@ T = TypeVar("T")
 
 SCHEMA_REVISION = "0001"
 """The newest migration; a test compares it with `migrations/versions/`."""
-
-# A reader or the command line may hold the file for a moment; past this the disk is in trouble.
-BUSY_TIMEOUT_SECONDS = 10.0
 
 
 class LedgerError(Exception):
@@ -116,7 +113,11 @@ class Ledger:
 
 
 def _sqlite_path(database_url: str) -> Path:
-    url = make_url(database_url)
+    try:
+        url = make_url(database_url)
+    except sqlalchemy.exc.ArgumentError:
+        # Not repeated in the message: what cannot be read may hold a password.
+        raise LedgerError("database_url: is not a URL, as `sqlite:///PATH`") from None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         raise LedgerError(f"database_url {url.render_as_string()}: this version keeps its ledger in a file, `sqlite:///PATH`")
     path = Path(url.database)
@@ -126,7 +127,10 @@ def _sqlite_path(database_url: str) -> Path:
 
 
 def _take_ownership(path: Path) -> IO[bytes]:
-    lock = Path(f"{path}.lock").open("ab")  # noqa: SIM115 (held until close)
+    try:
+        lock = Path(f"{path}.lock").open("ab")  # noqa: SIM115 (held until close)
+    except OSError as error:
+        raise LedgerError(f"{path}.lock: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -152,7 +156,7 @@ def _prepare(connection: sqlite3.Connection, _: Any) -> None:
 
 
 class _DecimalSum:
-    """SQL aggregate: the exact sum of decimal TEXT; no rows or only NULL give '0'."""
+    """SQL aggregate: the exact sum of decimal TEXT; only NULL gives '0', and no rows give NULL, as SQL's own sum does."""
 
     def __init__(self) -> None:
         self._sum = Decimal(0)

@@ -1,4 +1,4 @@
-"""Group commit: one thread writes; what waits shares a transaction and its one fsync."""
+"""Group commit: what waits shares one transaction and its one fsync."""
 
 import asyncio
 import sqlite3
@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy
 import structlog
@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 # Bounds how long the first caller of a group waits for the last; 512 settlements take about 10 ms.
 GROUP_LIMIT = 512
+
+# The command line may write for a moment; past this the disk is in trouble.
+BUSY_TIMEOUT_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,153 +43,254 @@ class Participant(Protocol):
         """Forget what the operations have gathered: the transaction did not happen."""
 
 
-class _Stop(Exception):
-    pass
+class _Operation(NamedTuple):
+    is_statement: bool
+    work: Callable[..., Any]
+    argument: Any
+    future: Any
+    loop: asyncio.AbstractEventLoop | None
+
+
+class _Answer(NamedTuple):
+    operation: _Operation
+    succeeded: bool
+    value: Any
 
 
 class GroupCommit:
-    """Runs operations on the one writing connection, grouped into transactions.
+    """Runs operations on the one writing connection, grouped into transactions, one group after the other.
 
     Two kinds: a *step* works on the participant's memory and must not fail; a *statement* is arbitrary SQL in a savepoint of its own,
     so that its failure is its caller's alone (one that also changes memory does so last). Every caller is answered after COMMIT, or
     with `LedgerUnavailable`.
+
+    A group of steps from an event loop runs on that loop, because every SQLite call from a second thread would wait for the loop to
+    give up the interpreter; only its COMMIT, which waits for the disk, runs on the writer's thread. Every other group runs there whole.
     """
 
     def __init__(self, connect: Callable[[], sqlalchemy.Connection], participant: Participant | None = None) -> None:
         self._connect = connect
         self._participant = participant
-        self._queue: SimpleQueue[tuple[bool, Callable[..., Any], Any, Any, asyncio.AbstractEventLoop | None]] = SimpleQueue()
+        self._connection: sqlalchemy.Connection | None = None
+        self._data_version = -1
+        self._changes = 0
+        self._foreign_change = False
+        self._lock = threading.Lock()
+        self._waiting: list[_Operation] = []
+        self._busy = False
         self._closed = False
+        self._jobs: SimpleQueue[tuple[list[_Operation], list[_Answer] | None] | None] = SimpleQueue()
         self.commits = 0
         self.write_errors = 0
         self.healthy = True
         """False from a failed commit until the next one that succeeds."""
         self.on_change: Callable[[], None] = lambda: None
-        """Called on the writer thread after a commit that changed anything, here or in another process; must be quick."""
+        """Called on the writer's thread after a commit that changed anything, here or in another process; must be quick."""
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def step(self, operation: Callable[[Any], T], argument: Any) -> T:
-        """`operation(argument)` on the writer thread; returns once it is durable. Raises `LedgerUnavailable`."""
+    async def step(self, work: Callable[[Any], T], argument: Any) -> T:
+        """`work(argument)`; returns once it is durable. Raises `LedgerUnavailable`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(False, operation, argument, future, loop)
+        self._put(_Operation(False, work, argument, future, loop))
         return await future
 
-    def step_blocking(self, operation: Callable[[Any], T], argument: Any) -> T:
+    def step_blocking(self, work: Callable[[Any], T], argument: Any) -> T:
         """`step` for a caller outside an event loop."""
         future: Future[T] = Future()
-        self._put(False, operation, argument, future, None)
+        self._put(_Operation(False, work, argument, future, None))
         return future.result()
 
-    async def statement(self, operation: Callable[[sqlalchemy.Connection], T]) -> T:
-        """`operation(connection)` on the writer thread in a savepoint; what it raises, the caller gets. Raises `LedgerUnavailable`."""
+    async def statement(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
+        """`work(connection)` in a savepoint; what it raises, the caller gets. Raises `LedgerUnavailable`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(True, operation, None, future, loop)
+        self._put(_Operation(True, work, None, future, loop))
         return await future
 
-    def statement_blocking(self, operation: Callable[[sqlalchemy.Connection], T]) -> T:
+    def statement_blocking(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         """`statement` for a caller outside an event loop."""
         future: Future[T] = Future()
-        self._put(True, operation, None, future, None)
+        self._put(_Operation(True, work, None, future, None))
         return future.result()
 
     def close(self) -> None:
         """Commit what waits, then stop. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put((False, self._stop, None, Future(), None))
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                if not self._busy:
+                    self._busy = True
+                    self._jobs.put((self._take(), None) if self._waiting else None)
         self._thread.join()
 
-    @staticmethod
-    def _stop(_: None) -> None:
-        raise _Stop
+    def _put(self, operation: _Operation) -> None:
+        with self._lock:
+            if self._closed:
+                raise LedgerUnavailable("the ledger is closed")
+            self._waiting.append(operation)
+            if self._busy:
+                return
+            if operation.loop is None:
+                self._busy = True
+                self._jobs.put((self._take(), None))
+            elif len(self._waiting) == 1:
+                # After the requests that this turn of the loop still reads: they share the group.
+                operation.loop.call_soon(self._begin_on_loop)
 
-    def _put(
-        self, is_statement: bool, operation: Callable[..., Any], argument: Any, future: Any, loop: asyncio.AbstractEventLoop | None
-    ) -> None:
-        if self._closed:
-            raise LedgerUnavailable("the ledger is closed")
-        self._queue.put((is_statement, operation, argument, future, loop))
+    def _take(self) -> list[_Operation]:
+        group, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
+        return group
+
+    def _begin_on_loop(self) -> None:
+        with self._lock:
+            if self._busy or not self._waiting:
+                return
+            self._busy = True
+            group = self._take()
+        # Nothing that may wait is done on a loop: where another process is writing, the thread waits for it.
+        answers = self._open(group, patience_seconds=0) if _belongs_on_a_loop(group) else None
+        self._jobs.put((group, answers))
 
     def _run(self) -> None:
-        connection: sqlalchemy.Connection | None = None
-        data_version = -1
-        stopping = False
-        while not stopping:
-            group = [self._queue.get()]
-            try:
-                while len(group) < GROUP_LIMIT:
-                    group.append(self._queue.get_nowait())
-            except Empty:
-                pass
-            answers: list[tuple[Any, asyncio.AbstractEventLoop | None, bool, Any]] = []
-            try:
-                if connection is None:
-                    connection = self._connect()
-                raw = driver(connection)
-                raw.execute("BEGIN IMMEDIATE")
-                seen = raw.execute("PRAGMA data_version").fetchone()[0]
-                changes, foreign_change, data_version = raw.total_changes, seen != data_version, seen
-                if self._participant is not None:
-                    self._participant.begin(connection, foreign_change)
-                stopping = self._operate(connection, group, answers)
-                if self._participant is not None:
-                    self._participant.flush(connection)
-                raw.execute("COMMIT")
-                self.healthy = True
-                if foreign_change or raw.total_changes != changes:
-                    self.commits += 1
-                    self.on_change()
-            except Exception as error:
-                # Whatever it was, every caller must be told.
-                self.write_errors += 1
-                self.healthy = False
-                log.error("ledger commit failed", error=str(error), operations=len(group), exc_info=not isinstance(error, _DISK_ERRORS))
-                if self._participant is not None:
-                    self._participant.rolled_back()
-                _discard(connection)
-                connection = None
-                data_version = -1
-                stopping = stopping or any(item[1] is self._stop for item in group)
-                refusal = LedgerUnavailable(f"the ledger did not commit: {error}")
-                answers = [(future, loop, False, refusal) for _, _, _, future, loop in group]
-            _deliver(answers)
-        _discard(connection)
-        self._refuse_rest()
+        while (job := self._jobs.get()) is not None:
+            group, answers = job
+            if answers is None:
+                answers = self._open(group, patience_seconds=BUSY_TIMEOUT_SECONDS) or []
+            if self._connection is not None:
+                answers = self._commit(group, answers)
+            self._finish(answers)
+        self._discard()
 
-    def _operate(self, connection: sqlalchemy.Connection, group: list[Any], answers: list[Any]) -> bool:
-        stopping = False
-        for is_statement, operation, argument, future, loop in group:
-            if not is_statement:
-                if operation is self._stop:
-                    stopping = True
-                else:
-                    answers.append((future, loop, True, operation(argument)))
-                continue
-            # A statement may read what the steps before it have gathered.
+    def _open(self, group: list[_Operation], patience_seconds: float) -> list[_Answer] | None:
+        """Begin a transaction and run the group in it.
+
+        None where another process is writing and there is no patience; where anything fails, all answers are refusals and there is
+        no connection.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+                driver(self._connection).execute("PRAGMA busy_timeout=0")
+            connection = self._connection
+            raw = driver(connection)
+            if patience_seconds:
+                raw.execute(f"PRAGMA busy_timeout={int(patience_seconds * 1000)}")
+            try:
+                raw.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY and not patience_seconds:
+                    return None
+                raise
+            if patience_seconds:
+                raw.execute("PRAGMA busy_timeout=0")
+            seen = raw.execute("PRAGMA data_version").fetchone()[0]
+            self._foreign_change, self._data_version = seen != self._data_version, seen
+            self._changes = raw.total_changes
+            if self._participant is not None:
+                self._participant.begin(connection, self._foreign_change)
+            answers = [self._operate(connection, operation) for operation in group]
             if self._participant is not None:
                 self._participant.flush(connection)
-            connection.exec_driver_sql("SAVEPOINT statement")
-            try:
-                answers.append((future, loop, True, operation(connection)))
-            except _DISK_ERRORS:
-                raise
-            except Exception as error:  # noqa: BLE001 (the caller gets it)
-                connection.exec_driver_sql("ROLLBACK TO statement")
-                answers.append((future, loop, False, error))
-            connection.exec_driver_sql("RELEASE statement")
-        return stopping
+        except Exception as error:  # noqa: BLE001 (whatever it was, every caller must be told)
+            return self._refuse(group, error)
+        return answers
 
-    def _refuse_rest(self) -> None:
-        refusal = LedgerUnavailable("the ledger is closed")
+    def _operate(self, connection: sqlalchemy.Connection, operation: _Operation) -> _Answer:
+        if not operation.is_statement:
+            return _Answer(operation, True, operation.work(operation.argument))
+        # A statement may read what the steps before it have gathered.
+        if self._participant is not None:
+            self._participant.flush(connection)
+        connection.exec_driver_sql("SAVEPOINT statement")
         try:
-            while True:
-                _, _, _, future, loop = self._queue.get_nowait()
-                _deliver([(future, loop, False, refusal)])
-        except Empty:
-            pass
+            answer = _Answer(operation, True, operation.work(connection))
+        except _DISK_ERRORS:
+            raise
+        except Exception as error:  # noqa: BLE001 (the caller gets it)
+            connection.exec_driver_sql("ROLLBACK TO statement")
+            answer = _Answer(operation, False, error)
+        connection.exec_driver_sql("RELEASE statement")
+        return answer
+
+    def _commit(self, group: list[_Operation], answers: list[_Answer]) -> list[_Answer]:
+        assert self._connection is not None
+        try:
+            raw = driver(self._connection)
+            raw.execute("COMMIT")
+            self.healthy = True
+            if self._foreign_change or raw.total_changes != self._changes:
+                self.commits += 1
+                self.on_change()
+        except Exception as error:  # noqa: BLE001 (as in _open)
+            return self._refuse(group, error)
+        return answers
+
+    def _refuse(self, group: list[_Operation], error: Exception) -> list[_Answer]:
+        self.write_errors += 1
+        self.healthy = False
+        log.error("ledger commit failed", error=str(error), operations=len(group), exc_info=not isinstance(error, _DISK_ERRORS))
+        if self._participant is not None:
+            self._participant.rolled_back()
+        self._discard()
+        refusal = LedgerUnavailable(f"the ledger did not commit: {error}")
+        return [_Answer(operation, False, refusal) for operation in group]
+
+    def _discard(self) -> None:
+        # After a full disk or an I/O error the connection's state is unknown; a new one starts clean.
+        connection, self._connection, self._data_version = self._connection, None, -1
+        if connection is not None:
+            with suppress(sqlalchemy.exc.SQLAlchemyError):
+                connection.exec_driver_sql("ROLLBACK")
+            connection.invalidate()
+            connection.close()
+
+    def _finish(self, answers: list[_Answer]) -> None:
+        """Let the next group begin, and answer this one."""
+        next_loop = None
+        with self._lock:
+            if self._closed or (self._waiting and not _belongs_on_a_loop(self._waiting[:GROUP_LIMIT])):
+                self._jobs.put((self._take(), None) if self._waiting else None)
+            else:
+                self._busy = False
+                next_loop = self._waiting[0].loop if self._waiting else None
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {} if next_loop is None else {next_loop: []}
+        for answer in answers:
+            if answer.operation.loop is not None:
+                by_loop.setdefault(answer.operation.loop, []).append(answer)
+            elif answer.succeeded:
+                answer.operation.future.set_result(answer.value)
+            else:
+                answer.operation.future.set_exception(answer.value)
+        for loop, its_answers in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(self._resolve, its_answers)
+            except RuntimeError:  # the loop closed while its callers were cancelled
+                log.warning("callers left before the commit", operations=len(its_answers))
+                self._begin_on_thread()
+
+    def _begin_on_thread(self) -> None:
+        with self._lock:
+            if self._waiting and not self._busy:
+                self._busy = True
+                self._jobs.put((self._take(), None))
+
+    def _resolve(self, answers: list[_Answer]) -> None:
+        # The next group first: the disk works on it while the answers of this one are written.
+        self._begin_on_loop()
+        for answer in answers:
+            future = answer.operation.future
+            if future.cancelled():
+                continue
+            if answer.succeeded:
+                future.set_result(answer.value)
+            else:
+                future.set_exception(answer.value)
+
+
+def _belongs_on_a_loop(group: list[_Operation]) -> bool:
+    return all(operation.loop is not None and not operation.is_statement for operation in group)
 
 
 # What a full or broken disk raises, through SQLAlchemy or the driver: the whole group's concern, not one statement's.
@@ -198,38 +302,3 @@ def driver(connection: sqlalchemy.Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)
     return raw
-
-
-def _discard(connection: sqlalchemy.Connection | None) -> None:
-    # After a full disk or an I/O error the connection's state is unknown; a new one starts clean.
-    if connection is not None:
-        with suppress(sqlalchemy.exc.SQLAlchemyError):
-            connection.exec_driver_sql("ROLLBACK")
-        connection.invalidate()
-        connection.close()
-
-
-def _deliver(answers: list[tuple[Any, asyncio.AbstractEventLoop | None, bool, Any]]) -> None:
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Any, bool, Any]]] = {}
-    for future, loop, succeeded, value in answers:
-        if loop is not None:
-            by_loop.setdefault(loop, []).append((future, succeeded, value))
-        elif succeeded:
-            future.set_result(value)
-        else:
-            future.set_exception(value)
-    for loop, resolved in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, resolved)
-        except RuntimeError:  # the loop closed while its callers were cancelled
-            log.warning("callers left before the commit", operations=len(resolved))
-
-
-def _resolve(resolved: list[tuple[asyncio.Future[Any], bool, Any]]) -> None:
-    for future, succeeded, value in resolved:
-        if future.cancelled():
-            continue
-        if succeeded:
-            future.set_result(value)
-        else:
-            future.set_exception(value)

@@ -4,11 +4,13 @@
 """
 
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from costwarden.ledger.schema import reservations, usage
+from costwarden.ledger.schema import charges, reservations, source_parts, source_state, usage
 from costwarden.model import TOKEN_CLASSES
 
 
@@ -39,3 +41,38 @@ def reservation_counts(connection: Connection) -> dict[str, int]:
     """Reservations that are not settled, by state."""
     query = select(reservations.c.state, func.count()).group_by(reservations.c.state)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+# --- bills ---------------------------------------------------------------------------------------------------------------------
+
+
+def bills_version(connection: Connection) -> tuple[Any, ...]:
+    """Differs after every refresh of a source, whichever process made it."""
+    state = select(source_state.c.source, source_state.c.last_attempt_at, source_state.c.refreshes_ok).order_by(source_state.c.source)
+    parts = select(func.count(), func.max(source_parts.c.read_at), func.sum(source_parts.c.rows))
+    return (*(tuple(row) for row in connection.execute(state)), tuple(connection.execute(parts).one()))
+
+
+def costs_by_month(connection: Connection, basis: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Cost in dollars of every calendar month: (provider_name, `YYYY-MM`, *columns, exact Decimal). `basis` is one of `COST_BASES`."""
+    month = func.substr(charges.c.charge_date, 1, 7)
+    keys = [charges.c.provider_name, month, *(charges.c[name] for name in columns)]
+    query = select(*keys, func.decimal_sum(charges.c[f"{basis}_usd"])).group_by(*keys)
+    return [(*row[:-1], Decimal(row[-1])) for row in connection.execute(query)]
+
+
+def newest_days(connection: Connection, before: date) -> dict[str, date]:
+    """By provider, the newest day earlier than `before` that has any charge."""
+    query = select(charges.c.provider_name, func.max(charges.c.charge_date)).where(charges.c.charge_date < before.isoformat())
+    return {row[0]: date.fromisoformat(row[1]) for row in connection.execute(query.group_by(charges.c.provider_name))}
+
+
+def source_states(connection: Connection) -> list[dict[str, Any]]:
+    """What every source says of itself: the rows of `source_state`."""
+    return [dict(row) for row in connection.execute(select(source_state).order_by(source_state.c.source)).mappings()]
+
+
+def part_counts(connection: Connection) -> list[tuple[str, str, int]]:
+    """(source, state, parts)."""
+    keys = (source_parts.c.source, source_parts.c.state)
+    return [(row[0], row[1], row[2]) for row in connection.execute(select(*keys, func.count()).group_by(*keys).order_by(*keys))]

@@ -9,14 +9,17 @@ A queue item is one incident of one alert: (fingerprint, startsAt, action). Its 
 An item in `running` is never taken again, whatever happens: that is what makes a run happen at most once.
 """
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql.elements import ColumnElement
 
 from costwarden.ledger.schema import journal, remediation_queue, remediation_runs, source_state
+from costwarden.model import from_micros
 
 STATES = ("queued", "running", "done", "refused", "awaiting_approval", "interrupted")
 
@@ -74,63 +77,79 @@ class JournalEntry(msgspec.Struct, frozen=True):
 # --- intake --------------------------------------------------------------------------------------------------------------------
 
 
-def enqueue(
-    connection: Connection,
-    *,
-    fingerprint: str,
-    starts_at: str,
-    action: str,
-    labels: dict[str, str],
-    annotations: dict[str, str],
-    group_key: str,
-    now: int,
-) -> bool:
-    """Queue an incident; False where it is known, and its deliveries are counted up instead."""
-    # Update first: an insert that violates the unique key would fail the whole group commit.
-    known = connection.execute(
-        update(remediation_queue)
-        .where(
-            remediation_queue.c.fingerprint == fingerprint,
-            remediation_queue.c.starts_at == starts_at,
-            remediation_queue.c.action == action,
-        )
-        .values(deliveries=remediation_queue.c.deliveries + 1, last_received_at=now)
-    )
-    if known.rowcount:
-        return False
-    connection.execute(
-        insert(remediation_queue).values(
-            fingerprint=fingerprint,
-            starts_at=starts_at,
-            action=action,
-            status="firing",
-            labels=_json(labels),
-            annotations=_json(annotations),
-            group_key=group_key,
-            received_at=now,
-            last_received_at=now,
-            deliveries=1,
-            state="queued",
-        )
-    )
-    return True
+class Firing(msgspec.Struct, frozen=True):
+    """An incident as a webhook names it."""
+
+    fingerprint: str
+    starts_at: str
+    action: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
 
 
-def mark_resolved(connection: Connection, *, fingerprint: str, starts_at: str, ends_at: str, now: int) -> int:
-    """Mark the incidents of a fingerprint that began in [starts_at, ends_at] as resolved; how many were marked.
+class Resolved(msgspec.Struct, frozen=True):
+    """The end of the incidents of a fingerprint that began in [starts_at, ends_at].
 
     A range, because Alertmanager moves startsAt back when a second Prometheus saw the same alert earlier.
     """
-    return connection.execute(
+
+    fingerprint: str
+    starts_at: str
+    ends_at: str
+
+
+def enqueue(connection: Connection, incidents: Sequence[Firing], *, group_key: str, now: int) -> int:
+    """Queue the incidents that are new, count up the deliveries of the others; how many were new.
+
+    Two statements over all of them: a group of a thousand must not hold up the budget checks that share the writer.
+    """
+    if not incidents:
+        return 0
+    keys = [{"key_fingerprint": one.fingerprint, "key_starts_at": one.starts_at, "key_action": one.action} for one in incidents]
+    connection.execute(
         update(remediation_queue)
         .where(
-            remediation_queue.c.fingerprint == fingerprint,
-            remediation_queue.c.starts_at >= starts_at,
-            remediation_queue.c.starts_at <= max(starts_at, ends_at),
+            remediation_queue.c.fingerprint == bindparam("key_fingerprint"),
+            remediation_queue.c.starts_at == bindparam("key_starts_at"),
+            remediation_queue.c.action == bindparam("key_action"),
+        )
+        .values(deliveries=remediation_queue.c.deliveries + 1, last_received_at=now),
+        keys,
+    )
+    rows = [
+        {
+            "fingerprint": one.fingerprint,
+            "starts_at": one.starts_at,
+            "action": one.action,
+            "status": "firing",
+            "labels": _json(one.labels),
+            "annotations": _json(one.annotations),
+            "group_key": group_key,
+            "received_at": now,
+            "last_received_at": now,
+            "deliveries": 1,
+            "state": "queued",
+        }
+        for one in incidents
+    ]
+    return connection.execute(sqlite_insert(remediation_queue).on_conflict_do_nothing(), rows).rowcount
+
+
+def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int) -> None:
+    """Mark incidents as resolved; it is final."""
+    if not ends:
+        return
+    connection.execute(
+        update(remediation_queue)
+        .where(
+            remediation_queue.c.fingerprint == bindparam("key_fingerprint"),
+            remediation_queue.c.starts_at >= bindparam("first"),
+            remediation_queue.c.starts_at <= bindparam("last"),
             remediation_queue.c.status == "firing",
         )
-        .values(status="resolved", resolved_at=now)
-    ).rowcount
+        .values(status="resolved", resolved_at=now),
+        [{"key_fingerprint": end.fingerprint, "first": end.starts_at, "last": max(end.starts_at, end.ends_at)} for end in ends],
+    )
 
 
 # --- the worker ----------------------------------------------------------------------------------------------------------------
@@ -142,7 +161,7 @@ def has_queued(connection: Connection) -> bool:
     return connection.execute(query).first() is not None
 
 
-def take(connection: Connection, *, new_run_id: str, busy: Mapping[int, str], now: int) -> tuple[QueueItem, Run] | None:
+def take(connection: Connection, *, busy: Mapping[int, str], now: int) -> tuple[QueueItem, Run] | None:
     """The oldest queued item that is free, with its run: the one it had before a crash or an approval, else a new one.
 
     `busy` is what is being worked on, queue id -> action: neither such an item is free, nor another of such an action.
@@ -156,9 +175,15 @@ def take(connection: Connection, *, new_run_id: str, busy: Mapping[int, str], no
         return None
     if item.run_id:
         return item, read_run(connection, item.run_id)
-    connection.execute(insert(remediation_runs).values(run_id=new_run_id, queue_id=item.queue_id, started_at=now))
-    connection.execute(update(remediation_queue).where(remediation_queue.c.queue_id == item.queue_id).values(run_id=new_run_id))
-    return msgspec.structs.replace(item, run_id=new_run_id), read_run(connection, new_run_id)
+    run_id = new_run_id(now)
+    connection.execute(insert(remediation_runs).values(run_id=run_id, queue_id=item.queue_id, started_at=now))
+    connection.execute(update(remediation_queue).where(remediation_queue.c.queue_id == item.queue_id).values(run_id=run_id))
+    return msgspec.structs.replace(item, run_id=run_id), read_run(connection, run_id)
+
+
+def new_run_id(now: int) -> str:
+    """An id that sorts by time; its random part keeps the runs of two installations apart on the objects that carry it."""
+    return f"{from_micros(now):%Y%m%dt%H%M%S}-{secrets.token_hex(4)}"
 
 
 def update_run(connection: Connection, run_id: str, **values: str | int) -> None:

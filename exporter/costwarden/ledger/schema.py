@@ -4,6 +4,8 @@ Money of metering is INTEGER nano-dollars; money of bills is exact decimal TEXT,
 microseconds since 1970 UTC, days are ISO text. `migrations/` makes these tables; a test compares the two.
 """
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 from costwarden.model import DIMENSIONS, TOKEN_CLASSES
@@ -40,15 +42,21 @@ CHARGE_KEY = (
 )
 COST_BASES = ("billed_cost", "effective_cost", "list_cost", "contracted_cost")
 
-charges = Table(
-    "charges",
+
+def _charge_values() -> list[Column[Any]]:
+    usd = [_text(f"{name}_usd") for name in COST_BASES]
+    return [*(_text(name) for name in COST_BASES), _text("usd_rate"), *usd, _integer("row_count")]
+
+
+charges = Table("charges", METADATA, *(_text(name, key=True) for name in CHARGE_KEY), *_charge_values(), sqlite_with_rowid=False)
+
+# Filled a few rows a transaction while a bill is read, so that no budget check waits for a bill; moved into `charges` in one.
+staged_charges = Table(
+    "staged_charges",
     METADATA,
-    *(_text(name, key=True) for name in CHARGE_KEY),
-    *(_text(name) for name in COST_BASES),
-    _text("usd_rate"),
-    *(_text(f"{name}_usd") for name in COST_BASES),
-    _integer("row_count"),
-    sqlite_with_rowid=False,
+    Column("staged_charge_id", Integer, primary_key=True),
+    *(_text(name) for name in CHARGE_KEY),
+    *_charge_values(),
 )
 
 source_parts = Table(
@@ -57,6 +65,7 @@ source_parts = Table(
     _text("source", key=True),
     _text("part", key=True),
     _text("fingerprint"),
+    _text("figures"),
     _text("state"),
     _text("message"),
     _integer("rows"),
@@ -65,6 +74,17 @@ source_parts = Table(
     _integer("read_at"),
     _text("first_day"),
     _text("last_day"),
+    sqlite_with_rowid=False,
+)
+
+# All of them; `rejected_rows` keeps the text of the first ones.
+rejected_counts = Table(
+    "rejected_counts",
+    METADATA,
+    _text("source", key=True),
+    _text("part", key=True),
+    _text("reason", key=True),
+    _integer("rows"),
     sqlite_with_rowid=False,
 )
 

@@ -1,0 +1,90 @@
+"""What the commands share: where the configuration and the ledger are, and how answers are printed."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from costwarden.api.problems import encode
+from costwarden.config import Config, ConfigError, load_config
+from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("costwarden.yaml"),
+    show_default=True,
+    envvar="COSTWARDEN_CONFIG",
+    show_envvar=True,
+    help="Configuration file.",
+)
+
+format_option = click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What to print."
+)
+
+
+def now() -> int:
+    """Microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def load(config_path: Path) -> Config:
+    """The configuration; ends the program with its mistakes."""
+    try:
+        return load_config(config_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def open_ledger(config: Config) -> Iterator[Ledger]:
+    """The ledger of a configuration, beside a server that may be running; ends the program where it is not usable."""
+    path = Path(config.database_url.removeprefix("sqlite:///"))
+    if not path.exists():
+        raise click.ClickException(f"{path}: there is no ledger yet; `costwarden serve` makes it")
+    try:
+        ledger = Ledger(config.database_url)
+    except LedgerError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        yield ledger
+    except LedgerUnavailable as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        ledger.close()
+
+
+def print_json(content: Any) -> None:
+    """JSON with money to the last digit: `Decimal` becomes a number."""
+    click.echo(msgspec.json.format(encode(content), indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for people; columns that begin with `>` are set to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width: nothing may be cut or folded on its way to grep.
+        console = Console(width=max(200, 40 * len(columns)))
+    console.print(table)
+
+
+def dollars(amount: Decimal) -> str:
+    """$1,234.50: at least two decimal places, and all that the amount has."""
+    places = max(2, -int(amount.as_tuple().exponent)) if amount.is_finite() else 2
+    return f"${amount:,.{places}f}"

@@ -1,0 +1,164 @@
+"""`costwarden serve`: the one place that puts the running parts together."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from costwarden import __version__
+from costwarden.api.ai_budget import AiBudgetApi
+from costwarden.api.auth import Authenticator
+from costwarden.api.problems import Problem
+from costwarden.api.routes import create_api
+from costwarden.budgets.engine import Engine
+from costwarden.budgets.service import BudgetService
+from costwarden.cli.collectors import collectors
+from costwarden.cli.listen import uvicorn_config
+from costwarden.cli.logs import configure_logs
+from costwarden.cli.options import config_option, load, now
+from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, check_secrets, load_config
+from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
+from costwarden.metrics.counts import Counts
+from costwarden.metrics.page import Page
+from costwarden.pricing import PriceBook
+from costwarden.remediation.decisions import approve_run
+from costwarden.remediation.worker import Worker
+from costwarden.sync import Scheduler
+
+# The thread that has the interpreter gives it up this often: a check must not wait 5 ms (the default) for a page that is rendered.
+SWITCH_INTERVAL_SECONDS = 0.0005
+
+EXPIRY_INTERVAL_SECONDS = 1.0
+"""How often reservations are looked through for expired ones, and changes by other processes taken over."""
+
+log = structlog.get_logger(__name__)
+
+
+class Server:
+    """Everything that runs, from one configuration. `start` and `stop` are called once each, inside the event loop."""
+
+    def __init__(self, config_path: Path, config: Config) -> None:
+        self.config = config
+        self._path = config_path
+        self._loaded = (True, now())
+        self._counts = Counts()
+        self._auth = Authenticator(config.auth)
+        self._engine = Engine(config.budgets, config.zone, now)
+        self._ledger = Ledger(config.database_url, owner=True, participant=self._engine)
+        try:
+            self._service = BudgetService(self._ledger, self._engine, PriceBook(config.pricing), config.budgets, config.zone, now)
+            self._page = Page(self._collectors(config), config.metrics, now)
+            self._ledger.writer.on_change = self._page.changed
+            self._scheduler = Scheduler(self._ledger, config.sources, config.attribution, config.exchange_rates, now=now)
+            self._worker = Worker(self._ledger, lambda: self.config.remediation, environ=ENVIRONMENT, now=now)
+        except BaseException:
+            self._ledger.close()
+            raise
+        self._expiry: asyncio.Task[None] | None = None
+        self.app = create_api(
+            ledger=self._ledger,
+            page=self._page,
+            budgets=AiBudgetApi(self._service, self._auth, self._counts, now, config.server.max_body_bytes),
+            auth=self._auth,
+            counts=self._counts,
+            reload=self.reload,
+            wake_worker=self._worker.wake,
+            approve=self._approve,
+            lifespan=self._lifespan,
+            now=now,
+        )
+
+    def _collectors(self, config: Config) -> list[Any]:
+        return collectors(config, self._ledger, self._counts, lambda: self._loaded, now)
+
+    def _approve(self, run_id: str, actor: str) -> None:
+        approve_run(self._ledger, run_id, actor=actor, now=now())
+        self._worker.wake()
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._service.configure, self.config.budgets, self._service.prices)
+        self._expiry = loop.create_task(self._service.expire_reservations(EXPIRY_INTERVAL_SECONDS))
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload_on_signal()))
+        self._page.start()
+        self._scheduler.start()
+        await asyncio.to_thread(self._worker.start)
+        server = self.config.server
+        log.info("costwarden serves", version=__version__, url=f"http://{server.host}:{server.port}", ledger=str(self._ledger.path))
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            self._expiry.cancel()
+            await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._scheduler.stop()
+        if not self._worker.stop():
+            log.warning("a shutdown script still acts; its run will show as interrupted")
+        self._page.stop()
+        self._ledger.close()
+
+    async def reload(self) -> None:
+        """Read the configuration again; keeps the one in force and raises `Problem` 422 where the new one is not usable."""
+        try:
+            await asyncio.to_thread(self._reload)
+        except ConfigError as error:
+            self._loaded = (False, self._loaded[1])
+            self._page.changed()
+            log.error("configuration not reloaded; the last good one stays in force", error=str(error))
+            raise Problem(422, "invalid_config", str(error)) from None
+        except LedgerUnavailable as error:
+            self._loaded = (False, self._loaded[1])
+            raise Problem(503, "ledger_unavailable", str(error)) from None
+
+    def _reload(self) -> None:
+        config = load_config(self._path)
+        check_reload(self.config, config)
+        check_secrets(config)
+        prices = PriceBook(config.pricing) if config.pricing != self.config.pricing else self._service.prices
+        try:
+            self._service.configure(config.budgets, prices)
+        except ValueError as error:
+            raise ConfigError(f"{self._path}: {error}") from None
+        # Nothing below can fail: what was loaded is in force as a whole.
+        self._auth.configure(config.auth)
+        self.config = config
+        self._loaded = (True, now())
+        self._scheduler.configure(config.sources, config.attribution, config.exchange_rates)
+        self._page.reconfigure(self._collectors(config), config.metrics)
+        self._worker.wake()
+        log.info("configuration reloaded", path=str(self._path))
+
+    async def _reload_on_signal(self) -> None:
+        try:
+            await self.reload()
+        except Problem:
+            return  # logged, and a metric says so
+
+
+@click.command()
+@config_option
+def serve(config_path: Path) -> None:
+    """Run the server: API, metrics, sources, remediation. SIGHUP or POST /-/reload reads the configuration again."""
+    config = load(config_path)
+    configure_logs(config.logs)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    try:
+        check_secrets(config)
+        server = Server(config_path, config)
+    except (ConfigError, LedgerError, LedgerUnavailable) as error:
+        raise click.ClickException(str(error)) from None
+    running = uvicorn.Server(uvicorn_config(server.app, config.server.host, config.server.port))
+    running.run()
+    if not running.started:
+        raise click.ClickException(f"the server did not start on {config.server.host}:{config.server.port}; the log says why")

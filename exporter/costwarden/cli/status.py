@@ -1,0 +1,96 @@
+"""`costwarden status`."""
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costwarden.api.ai_budget import budget_answer
+from costwarden.api.routes import time_answer
+from costwarden.budgets.rules import period_bounds
+from costwarden.budgets.status import budget_statuses
+from costwarden.cli.budget import BUDGET_COLUMNS, budget_row
+from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.ledger.budgets import read_suspended
+from costwarden.ledger.charges import breakdown, count_rejected
+from costwarden.ledger.figures import source_states
+from costwarden.ledger.remediation import queue_lengths
+from costwarden.ledger.usage import spend_between
+from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, exact_sum, from_micros, from_nanos
+
+TIGHTEST = 10
+"""Budgets that the text shows; `costwarden budget list` has them all."""
+
+
+@click.command()
+@config_option
+@format_option
+def status(config_path: Path, output: str) -> None:
+    """Show spend, budgets, sources and remediation at a glance. Exit code 1 where a source fails or is stale."""
+    config = load(config_path)
+    at = now()
+    today = from_micros(at).date()
+    with open_ledger(config) as ledger, ledger.read() as connection:
+        cloud = breakdown(connection, config.metrics.cost_basis, ["provider_name"], first=today.replace(day=1), last=today)
+        month = spend_between(connection, ("",) * len(DIMENSIONS), *period_bounds("month", at, config.zone))
+        budgets = budget_statuses(connection, config.zone, at)
+        suspended = read_suspended(connection)
+        states = {state["source"]: state for state in source_states(connection)}
+        rejected = count_rejected(connection)
+        queue = queue_lengths(connection)
+    sources = []
+    for settings in config.sources:
+        state = states.get(settings.name)
+        last_success_at = state["last_success_at"] if state else 0
+        stale = at - last_success_at > settings.stale_after_seconds * MICROS_PER_SECOND
+        sources.append(
+            {
+                "source": settings.name,
+                "state": "never read" if state is None else "failing" if not state["up"] else "stale" if stale else "ok",
+                "last_success_at": time_answer(last_success_at),
+                "newest_day": _day(state["data_newest_at"]) if state and state["data_newest_at"] else None,
+                "rows": state["rows"] if state else 0,
+                "rejected_rows": sum(rows for source, _, rows in rejected if source == settings.name),
+                "message": state["message"] if state else "",
+            }
+        )
+    budgets.sort(key=lambda found: budget_answer(found)["percentage_used"], reverse=True)
+    answer: dict[str, Any] = {
+        "cloud": {"month": f"{today:%Y-%m}", "total_usd": exact_sum([cost for _, cost in cloud]), "providers": dict(cloud)},
+        "ai": {"month_usd": from_nanos(month.cost), "requests": month.requests},
+        "budgets": [budget_answer(found) for found in budgets],
+        "suspended_tenants": list(suspended.values()),
+        "sources": sources,
+        "remediation": {"mode": config.remediation.mode, "queue": queue},
+    }
+    if output == "json":
+        print_json(answer)
+    else:
+        _print(answer, [budget_row(found) for found in budgets])
+    if any(source["state"] in ("failing", "stale") for source in sources):
+        raise click.exceptions.Exit(1)
+
+
+def _day(micros: int) -> date:
+    # The ledger notes the end of the newest day.
+    return from_micros(micros - 1).date()
+
+
+def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:
+    cloud, ai = answer["cloud"], answer["ai"]
+    rows = [(f"cloud: {provider}", dollars(cost)) for provider, cost in cloud["providers"].items()]
+    rows += [("cloud: total", dollars(cloud["total_usd"])), (f"AI: {ai['requests']:,} requests", dollars(ai["month_usd"]))]
+    print_table(f"cost of {cloud['month']}", ("", ">"), rows)
+    click.echo()
+    title = "AI budgets" if len(budgets) <= TIGHTEST else f"AI budgets, the {TIGHTEST} tightest of {len(budgets)}"
+    print_table(title, BUDGET_COLUMNS, budgets[:TIGHTEST])
+    for tenant in answer["suspended_tenants"]:
+        click.echo(f"suspended: {tenant['tenant_id']} ({tenant['reason']})")
+    click.echo()
+    columns = ("source", "state", "last_success_at", "newest_day", "rows", "rejected_rows", "message")
+    cells = [tuple("" if source[name] is None else str(source[name]) for name in columns) for source in answer["sources"]]
+    print_table("sources", ("source", "state", "last success", "newest day", ">rows", ">rejected", "message"), cells)
+    click.echo()
+    waiting = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in answer["remediation"]["queue"].items() if count)
+    click.echo(f"remediation: mode `{answer['remediation']['mode']}`; {waiting or 'nothing has come in'}")

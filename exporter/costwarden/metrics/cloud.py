@@ -1,0 +1,170 @@
+"""Cloud cost: what the bills say by month and by day, and the budgets on parts of them.
+
+Months and days are those of UTC, as bills have them. The collector reads the bills again only after a refresh or at midnight.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from costwarden.ledger import Connection
+from costwarden.ledger.charges import breakdown
+from costwarden.ledger.figures import bills_version, costs_by_month, newest_days
+from costwarden.metrics.ai import Read
+from costwarden.metrics.bounds import Labels, Sample
+from costwarden.metrics.catalogue import CLOUD_SCOPE, FAMILIES, PROVIDERS, Family, cloud_prefix
+from costwarden.metrics.page import Collector
+from costwarden.metrics.settings import CloudBudget, MetricsSettings
+from costwarden.model import EXACT, from_micros
+
+_PREFIXES = (*PROVIDERS, "other")
+
+_COLUMNS = {"provider": "provider_name", "region": "region_id", "service": "service_name"}
+"""Columns of the charges that are not named as their label is."""
+
+_ONE_DAY = timedelta(days=1)
+
+Costs = dict[Labels, Decimal]
+Families = Iterator[tuple[Family, list[Sample]]]
+
+
+def _column(label: str) -> str:
+    return _COLUMNS.get(label, label)
+
+
+class CloudCosts:
+    """Cost by provider, month or day, and the chosen labels; cloud budgets."""
+
+    def __init__(self, read: Read, settings: MetricsSettings, budgets: Sequence[CloudBudget], now: Callable[[], int]) -> None:
+        self._read = read
+        self._labels = settings.cloud_labels
+        self._basis = settings.cost_basis
+        self._months_kept = settings.months_kept_apart
+        self._budgets = budgets
+        self._now = now
+
+    def version(self) -> object:
+        """Changes with every refresh of a source, and at midnight."""
+        with self._read() as connection:
+            return self._today(), bills_version(connection)
+
+    def _today(self) -> date:
+        return from_micros(self._now()).date()
+
+    def collect(self) -> Families:
+        """Months, days and budgets as of today."""
+        today = self._today()
+        columns = [_column(label) for label in self._family("aws_cost_daily_usd").foldable]
+        with self._read() as connection:
+            months = by_month(costs_by_month(connection, self._basis, columns), today, self._months_kept)
+            days = self._days(connection, columns, today)
+            spent = self._spent(connection, today)
+        for prefix in _PREFIXES:
+            yield self._family(f"{prefix}_cost_monthly_usd"), _samples(months, prefix)
+            yield self._family(f"{prefix}_cost_daily_usd"), _samples(days.newest, prefix)
+            yield self._family(f"{prefix}_cost_previous_day_usd"), _samples(days.previous, prefix)
+            yield self._family(f"{prefix}_cost_daily_timestamp_seconds"), _samples(days.starts, prefix)
+            yield self._family(f"{prefix}_budget_monthly_limit_usd"), _samples(_provider_limits(self._budgets), prefix)
+        limits = [((budget.name, budget.action, *_scope(budget)), float(budget.monthly_limit_usd)) for budget in self._budgets]
+        yield FAMILIES["cloud_budget_limit_usd"], limits
+        yield FAMILIES["cloud_budget_spent_usd"], spent
+
+    def _family(self, name: str) -> Family:
+        family = FAMILIES[name]
+        return family.narrowed(self._labels) if family.foldable else family
+
+    def _days(self, connection: Connection, columns: Sequence[str], today: date) -> "_Days":
+        days = _Days()
+        for provider, newest in newest_days(connection, today).items():
+            where = {"provider_name": provider}
+            rows = breakdown(connection, self._basis, ["charge_date", *columns], first=newest - _ONE_DAY, last=newest, where=where)
+            days.add(provider, newest, rows)
+        return days
+
+    def _spent(self, connection: Connection, today: date) -> list[Sample]:
+        if not self._budgets:
+            return []
+        first = today.replace(day=1)
+        last = _next_month(first) - _ONE_DAY
+        rows = breakdown(connection, self._basis, [_column(label) for label in CLOUD_SCOPE], first=first, last=last)
+        return [((budget.name, *_scope(budget)), float(_matching(rows, _scope(budget)))) for budget in self._budgets]
+
+
+class _Days:
+    """The newest complete day of each provider, and the day before it: bills of different providers are of different age."""
+
+    def __init__(self) -> None:
+        self.newest: Costs = {}
+        self.previous: Costs = {}
+        self.starts: Costs = {}
+
+    def add(self, provider: str, newest: date, rows: Iterable[tuple[Any, ...]]) -> None:
+        for day, *labels, cost in rows:
+            key = (provider, *labels)
+            is_newest = day == newest.isoformat()
+            # What had cost on one of the days has a figure for both, so that a rule can compare them.
+            (self.newest if is_newest else self.previous)[key] = cost
+            (self.previous if is_newest else self.newest).setdefault(key, Decimal(0))
+        self.starts[provider,] = Decimal(int(datetime(newest.year, newest.month, newest.day, tzinfo=UTC).timestamp()))
+
+
+def by_month(rows: Iterable[tuple[Any, ...]], today: date, months_kept: int) -> Costs:
+    """(provider, month, *labels) -> cost, the months named `current`, `previous`, `YYYY-MM` or `older`.
+
+    What had cost in the previous month has a figure for the current one, if only 0, so that a budget's utilisation starts at 0 and
+    not at nothing.
+    """
+    first = today.replace(day=1)
+    current, previous = _month(first), _month(first - _ONE_DAY)
+    oldest = first
+    for _ in range(months_kept - 1):
+        oldest = (oldest - _ONE_DAY).replace(day=1)
+    names = {current: "current", previous: "previous"}
+    costs: Costs = defaultdict(Decimal)
+    for provider, month, *labels, cost in rows:
+        name = "older" if month < _month(oldest) else names.get(month, month)
+        costs[provider, name, *labels] = EXACT.add(costs[provider, name, *labels], cost)
+        if name == "previous":
+            costs.setdefault((provider, "current", *labels), Decimal(0))
+    return costs
+
+
+def _month(day: date) -> str:
+    return f"{day:%Y-%m}"
+
+
+def _next_month(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1)
+
+
+def _samples(costs: Costs, prefix: str) -> list[Sample]:
+    return [(labels, float(cost)) for labels, cost in costs.items() if cloud_prefix(labels[0]) == prefix]
+
+
+def _scope(budget: CloudBudget) -> Labels:
+    return tuple([getattr(budget.scope, label) for label in CLOUD_SCOPE])
+
+
+def _matching(rows: Iterable[tuple[Any, ...]], scope: Labels) -> Decimal:
+    total = Decimal(0)
+    for *values, cost in rows:
+        if all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True)):
+            total = EXACT.add(total, cost)
+    return total
+
+
+def _provider_limits(budgets: Iterable[CloudBudget]) -> Costs:
+    limits: Costs = {}
+    for budget in budgets:
+        provider, *others = _scope(budget)
+        if provider and not any(others):
+            limits[provider,] = min(budget.monthly_limit_usd, limits.get((provider,), budget.monthly_limit_usd))
+    return limits
+
+
+def cloud_collector(read: Read, settings: MetricsSettings, budgets: Sequence[CloudBudget], now: Callable[[], int]) -> Collector:
+    """The collector of cloud cost and cloud budgets."""
+    costs = CloudCosts(read, settings, budgets, now)
+    return Collector("cloud", costs.collect, costs.version)

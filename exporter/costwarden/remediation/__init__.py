@@ -1,0 +1,1 @@
+"""From alert to script: intake, queue, guard, runner, journal."""

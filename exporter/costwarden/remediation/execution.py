@@ -1,0 +1,271 @@
+"""One run, from the guard to its last journal entry.
+
+What makes it happen at most once: the plan changes nothing and may be repeated after a crash; `claim` writes `running` durably before
+the script gets `--apply`; and an item in `running` is never taken again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from costwarden.ledger import Connection, Ledger, LedgerUnavailable
+from costwarden.ledger.remediation import QueueItem, Run, append_journal, await_approval, claim, finish, latest_detail, update_run
+from costwarden.model import to_micros
+from costwarden.remediation.guard import Admission, Refusal, admit, check_plan, is_protected, kill_switch_is_on
+from costwarden.remediation.runner import EXIT_REFUSED, ScriptRequest, ScriptResult, TargetLine, run_script, script_environment
+from costwarden.remediation.settings import RemediationSettings
+
+# Lines of a plan that its journal entry keeps: enough to see what a plan above the cap was about.
+KEPT_LINES = 200
+
+log = structlog.get_logger(__name__)
+
+
+class Interrupted(Exception):
+    """The worker is stopping and nothing was acted on: the item stays queued."""
+
+
+class _PlanFailed(Exception):
+    pass
+
+
+class Execution:
+    """One taken item on its way through."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Callable[[], RemediationSettings],
+        item: QueueItem,
+        run: Run,
+        *,
+        environ: Mapping[str, str],
+        now: Callable[[], int],
+        is_stopping: Callable[[], bool],
+        pause: Callable[[], None],
+    ) -> None:
+        """`is_stopping` tells that the worker is to end; `pause` waits a moment, or until then."""
+        self._ledger = ledger
+        self._settings = settings
+        self._item = item
+        self._run = run
+        self._environ = environ
+        self._now = now
+        self._is_stopping = is_stopping
+        self._pause = pause
+        self._unwritten: list[tuple[str, Any, int]] = []
+
+    def execute(self) -> None:
+        """Run to the end. Raises `Interrupted`, or `LedgerUnavailable` while nothing was acted on: the item is still queued then."""
+        try:
+            admission = self._admit()
+            targets = self._plan(admission)
+            if not targets:
+                self._finish("done", "nothing_to_do", "", {})
+            elif admission.mode == "dry-run":
+                self._finish("done", "planned", "", {})
+            elif admission.mode == "approve" and not self._run.approved_by:
+                self._await_approval(targets)
+            else:
+                self._claim(admission, targets)
+                self._act(admission, targets)
+        except Refusal as refusal:
+            log.info("remediation refused", run_id=self._run.run_id, action=self._item.action, reason=refusal.reason, message=str(refusal))
+            self._finish("refused", "refused", refusal.reason, {"message": str(refusal)})
+        except _PlanFailed as failure:
+            log.error("remediation plan failed", run_id=self._run.run_id, action=self._item.action, error=str(failure))
+            self._finish("done", "failed", "plan_failed", {"message": str(failure)})
+
+    # --- guard -----------------------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> Admission:
+        settings = self._settings()
+        self._ledger.write(lambda connection: self._open(connection, settings))
+        with self._ledger.read() as connection:
+            admission = admit(connection, settings, self._item, self._run, self._now())
+        self._journal("guard_passed", {"mode": admission.mode, "parameters": admission.parameters})
+        return admission
+
+    def _open(self, connection: Connection, settings: RemediationSettings) -> None:
+        item, run_id = self._item, self._run.run_id
+        playbook = settings.playbook(item.action)
+        mode = settings.effective_mode(playbook) if playbook else settings.mode
+        update_run(connection, run_id, playbook=playbook.name if playbook else "", mode=mode)
+        if self._run.mode:
+            append_journal(connection, run_id, "resumed", {"approved_by": self._run.approved_by}, self._now())
+            return
+        alert = {"fingerprint": item.fingerprint, "action": item.action, "labels": item.labels}
+        append_journal(connection, run_id, "alert_started", alert, to_micros(datetime.fromisoformat(item.starts_at)))
+        append_journal(connection, run_id, "received", {"group_key": item.group_key}, item.received_at)
+
+    # --- plan ------------------------------------------------------------------------------------------------------------------
+
+    def _plan(self, admission: Admission) -> tuple[TargetLine, ...]:
+        """What may be acted on; after an approval never more than what was approved."""
+        playbook = admission.playbook
+        approved = self._approved_targets()
+        plan = run_script(
+            playbook.argv,
+            ScriptRequest(self._run.run_id, approved, admission.parameters),
+            environment=script_environment(playbook, self._environ),
+            timeout_seconds=playbook.timeout_seconds,
+            should_stop=lambda: "the worker stops" if self._is_stopping() else self._kill_switch(),
+        )
+        if plan.ended == "stopped":
+            if self._is_stopping():
+                raise Interrupted
+            raise Refusal("kill_switch", plan.problem)
+        self._journal("plan_done", _plan_detail(plan))
+        _check_outcome(plan)
+        targets = [line.target for line in plan.lines if line.result == "planned"]
+        if len(set(targets)) != len(targets):
+            raise _PlanFailed("the plan names a target twice")
+        if approved is not None and (strange := set(targets) - set(approved)):
+            raise _PlanFailed(f"the plan names {min(strange)!r}, which was not approved")
+        with self._ledger.read() as connection:
+            allowed = check_plan(connection, playbook, plan, self._now())
+        if spared := [target for target in targets if is_protected(playbook, target)]:
+            self._journal("protected", {"targets": spared})
+        return allowed
+
+    def _approved_targets(self) -> tuple[str, ...] | None:
+        if not self._run.approved_by:
+            return None
+        with self._ledger.read() as connection:
+            detail = latest_detail(connection, self._run.run_id, "awaiting_approval")
+        return tuple(detail["targets"]) if detail else ()
+
+    def _await_approval(self, targets: tuple[TargetLine, ...]) -> None:
+        names = [line.target for line in targets]
+        now = self._now()
+
+        def write(connection: Connection) -> None:
+            append_journal(connection, self._run.run_id, "awaiting_approval", {"targets": names}, now)
+            await_approval(connection, self._run, targets_count=len(names), now=now)
+
+        self._ledger.write(write)
+        log.info("remediation awaits approval", run_id=self._run.run_id, action=self._item.action, targets=len(names))
+
+    # --- act -------------------------------------------------------------------------------------------------------------------
+
+    def _claim(self, admission: Admission, targets: tuple[TargetLine, ...]) -> None:
+        self._check_kill_switch()
+        records = [{"target": line.target, "state_before": line.state_before, "undo": line.undo} for line in targets]
+        detail = {"parameters": admission.parameters, "records": records}
+        now = self._now()
+
+        def write(connection: Connection) -> bool:
+            if not claim(connection, self._run, targets_count=len(targets), now=now):
+                return False
+            append_journal(connection, self._run.run_id, "undo_recorded", detail, now)
+            return True
+
+        if not self._ledger.write(write):
+            raise Refusal("resolved", "the alert resolved while the plan was made")
+
+    def _act(self, admission: Admission, targets: tuple[TargetLine, ...]) -> None:
+        playbook = admission.playbook
+        names = tuple(line.target for line in targets)
+        log.info("remediation acts", run_id=self._run.run_id, playbook=playbook.name, targets=len(names))
+        result = run_script(
+            [*playbook.argv, "--apply"],
+            ScriptRequest(self._run.run_id, names, admission.parameters),
+            environment=script_environment(playbook, self._environ),
+            timeout_seconds=playbook.timeout_seconds,
+            should_stop=self._kill_switch,
+            on_start=lambda: self._note("script_started", {"argv": [*playbook.argv, "--apply"]}),
+            on_line=lambda line: self._note("target", line),
+        )
+        outcome, reason = judge(result, names)
+        results: dict[str, int] = Counter(line.result for line in result.lines)
+        log.info("remediation finished", run_id=self._run.run_id, playbook=playbook.name, outcome=outcome, reason=reason, **results)
+        detail = {"exit_code": result.exit_code, "results": results, "problem": result.problem, "stderr": result.stderr}
+        self._finish_for_certain("done", outcome, reason, detail)
+
+    def _kill_switch(self) -> str:
+        return "the kill switch is on" if kill_switch_is_on(self._settings().kill_switch_file) else ""
+
+    def _check_kill_switch(self) -> None:
+        if reason := self._kill_switch():
+            raise Refusal("kill_switch", reason)
+
+    # --- journal ---------------------------------------------------------------------------------------------------------------
+
+    def _journal(self, step: str, detail: Any) -> None:
+        now = self._now()
+        self._ledger.write(lambda connection: append_journal(connection, self._run.run_id, step, detail, now))
+
+    def _note(self, step: str, detail: Any) -> None:
+        """Journal while the script acts: a ledger that fails now must not stop it halfway; the entry is written with the end."""
+        now = self._now()
+        try:
+            self._ledger.write(lambda connection: append_journal(connection, self._run.run_id, step, detail, now))
+        except LedgerUnavailable:
+            self._unwritten.append((step, detail, now))
+
+    def _finish(self, state: str, outcome: str, reason: str, detail: dict[str, Any]) -> None:
+        now = self._now()
+
+        def write(connection: Connection) -> None:
+            for step, unwritten, at in self._unwritten:
+                append_journal(connection, self._run.run_id, step, unwritten, at)
+            append_journal(connection, self._run.run_id, "finished", {"outcome": outcome, "reason": reason} | detail, now)
+            finish(connection, self._run, state=state, outcome=outcome, reason=reason, now=now)
+
+        self._ledger.write(write)
+
+    def _finish_for_certain(self, state: str, outcome: str, reason: str, detail: dict[str, Any]) -> None:
+        while True:
+            try:
+                self._finish(state, outcome, reason, detail)
+                return
+            except LedgerUnavailable:
+                # Left unfinished, the run would come up as interrupted at the next start.
+                if self._is_stopping():
+                    log.error("the end of a run could not be journaled", run_id=self._run.run_id, outcome=outcome, detail=detail)
+                    return
+                self._pause()
+
+
+def judge(result: ScriptResult, targets: tuple[str, ...]) -> tuple[str, str]:
+    """Outcome and reason of an apply: it succeeded where the script says so of each of its targets and of no other."""
+    if result.ended == "timed_out":
+        return "timed_out", "time_limit"
+    if result.ended == "stopped":
+        return "stopped", "kill_switch"
+    if result.ended != "exited":
+        return "failed", result.ended
+    if result.exit_code == EXIT_REFUSED:
+        return "refused", "script_refused"
+    if result.exit_code != 0:
+        return "failed", "exit_code"
+    if any(line.result not in ("done", "skipped") for line in result.lines):
+        return "failed", "target_failed"
+    if {line.target for line in result.lines} != set(targets):
+        return "failed", "targets_differ"
+    return "succeeded", ""
+
+
+def _check_outcome(plan: ScriptResult) -> None:
+    last_words = plan.stderr.strip().rpartition("\n")[2]
+    if plan.ended == "exited" and plan.exit_code == EXIT_REFUSED:
+        raise Refusal("script_refused", last_words or "the script refused")
+    if plan.ended != "exited":
+        raise _PlanFailed(plan.problem)
+    if plan.exit_code != 0 or any(line.result in ("failed", "done") for line in plan.lines):
+        raise _PlanFailed(f"exit code {plan.exit_code}: {last_words or 'no message'}")
+
+
+def _plan_detail(plan: ScriptResult) -> dict[str, Any]:
+    return {
+        "planned": sum(line.result == "planned" for line in plan.lines),
+        "population": plan.population,
+        "exit_code": plan.exit_code,
+        "lines": plan.lines[:KEPT_LINES],
+        "lines_left_out": max(0, len(plan.lines) - KEPT_LINES),
+        "problem": plan.problem,
+        "stderr": plan.stderr,
+    }

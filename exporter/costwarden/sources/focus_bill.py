@@ -1,0 +1,209 @@
+"""A FOCUS file, read: its rollup, the rows that could not be read with their lines, and what a person should know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from costwarden.sources.attribution import Attribution
+from costwarden.sources.currency import Rates
+from costwarden.sources.focus_columns import (
+    COST_COLUMNS,
+    COSTS,
+    NULLS,
+    NUMBER,
+    Bill,
+    Column,
+    absent_costs,
+    find_columns,
+    literal,
+    row_query,
+)
+from costwarden.sources.focus_lines import copy_with_lines, read_header, row_texts
+from costwarden.sources.focus_rollup import Summary, roll_up
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+# Characters of a value in a sentence about it.
+LONGEST_VALUE = 100
+
+# DuckDB gives a thread no less of a file than this (CSVIterator::BYTES_PER_THREAD).
+PARALLEL_FROM_BYTES = 8_000_000
+
+_CSV = "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the rows are read by."""
+
+    attribution: Attribution
+    rates: Rates
+    default_currency: str | None
+    keep_rejected_rows: int
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A row that could not be read."""
+
+    line: int
+    reason: str
+    detail: str
+    content: str
+    lines: int = 1
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a file holds; its charges are in the table `rollup` of the connection."""
+
+    summary: Summary
+    rejected: Mapping[str, int]
+    """Reason -> rows, broken ones included."""
+    unreadable: list[Unreadable]
+    """The first of them."""
+    notes: tuple[str, ...]
+
+
+def read_parquet(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Reading:
+    """Raises `NotFocus` and `duckdb.Error`."""
+    table = f"read_parquet({literal(str(path))}, binary_as_string = true, file_row_number = true, hive_partitioning = false)"
+    described = connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()  # noqa: S608
+    columns = {
+        name: Column('"' + described[position][0].replace('"', '""') + '"', described[position][1])
+        for name, position in find_columns([row[0] for row in described]).items()
+    }
+    bill = Bill(f"{table} AS file_row", columns, line="file_row_number + 1", content="CAST(to_json(file_row) AS VARCHAR)")
+    summary = _roll_up(connection, bill, rules)
+    unreadable = _unreadable(connection, bill, rules) if summary.rejected else []
+    return Reading(summary, summary.rejected, unreadable, tuple(_notes(summary, bill)))
+
+
+def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: Rules) -> Reading:
+    """`path` ends in .csv or .csv.gz. Raises `NotFocus`, `duckdb.Error`, and what reading, decompressing and writing to `scratch` raise."""
+    header = read_header(path)
+    positions = find_columns(header)
+    bill, summary = _read_at_once(connection, path, len(header), positions, rules)
+    if summary is not None and not summary.rejected:
+        return Reading(summary, {}, [], tuple(_notes(summary, bill)))
+    # With lines, and without what breaks a row: slower, for files that have something to tell.
+    wanted = list(positions.values())
+    copy = scratch / "with_lines.csv"
+    met = copy_with_lines(path, copy, wanted, rules.keep_rejected_rows)
+    names = ("line", "lines", *(f"c{position}" for position in wanted))
+    types = {"line": "BIGINT", "lines": "BIGINT"}
+    bill = Bill(
+        _csv_table(copy, {name: types.get(name, "VARCHAR") for name in names}, parallel=False),
+        bill.columns,
+        line="line",
+        lines="lines",
+        has_nulls=True,
+    )
+    summary = _roll_up(connection, bill, rules)
+    found = _unreadable(connection, bill, rules)
+    copy.unlink()
+    texts = row_texts(path, {row.line: row.lines for row in found})
+    unreadable = [msgspec.structs.replace(row, content=texts[row.line]) for row in found]
+    unreadable += [Unreadable(row.line, "broken_row", row.detail, row.content) for row in met.first_broken]
+    unreadable = sorted(unreadable, key=lambda row: row.line)[: rules.keep_rejected_rows]
+    rejected = {**summary.rejected, "broken_row": met.broken} if met.broken else summary.rejected
+    return Reading(summary, rejected, unreadable, tuple(_notes(summary, bill, met.undecodable)))
+
+
+def _read_at_once(
+    connection: DuckDBPyConnection, path: Path, width: int, positions: Mapping[str, int], rules: Rules
+) -> tuple[Bill, Summary | None]:
+    """The bill as DuckDB reads it, and its summary; None where it found a row that it cannot read."""
+    import duckdb
+
+    types = {f"c{position}": "VARCHAR" for position in range(width)}
+    columns = {name: Column(f"c{position}") for name, position in positions.items()}
+    is_large = path.suffix == ".csv" and path.stat().st_size > PARALLEL_FROM_BYTES
+    for parallel in (True, False) if is_large else (False,):
+        bill = Bill(_csv_table(path, types, parallel=parallel), columns, has_nulls=True)
+        try:
+            summary = _roll_up(connection, bill, rules)
+        except (duckdb.InvalidInputException, duckdb.NotImplementedException):
+            continue
+        # A thread that begins inside a quoted newline may misread without an error: DuckDB's word counts only where every row is a line.
+        if not parallel or summary.rows + sum(summary.rejected.values()) == _count_lines(path) - 1:
+            return bill, summary
+    return Bill("", columns), None
+
+
+def _roll_up(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> Summary:
+    return roll_up(connection, bill, rules.attribution, rules.rates, rules.default_currency)
+
+
+def _csv_table(path: Path, types: Mapping[str, str], *, parallel: bool) -> str:
+    columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
+    nulls = ", ".join(f"'{null}'" for null in NULLS)
+    compression = "gzip" if path.suffix == ".gz" else "none"
+    options = f"{_CSV}, compression = '{compression}', nullstr = [{nulls}], parallel = {parallel}, columns = {{{columns}}}"
+    return f"read_csv({literal(str(path))}, {options})"
+
+
+def _count_lines(path: Path) -> int:
+    newlines, last = 0, b""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            newlines += block.count(b"\n")
+            last = block
+    return newlines + (not last.endswith(b"\n"))
+
+
+def _unreadable(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> list[Unreadable]:
+    """The first rows of the bill that cannot be read."""
+    texts = ", ".join(f"{cost}_text" for cost in COSTS)
+    rows = row_query(bill, rules.rates.first_days, rules.default_currency)
+    found = connection.execute(
+        f"SELECT line, lines, content, reason, charge_date, day_text, billing_currency, {texts} FROM ({rows}) WHERE reason <> ''"  # noqa: S608
+        f" ORDER BY line LIMIT {rules.keep_rejected_rows}"
+    ).fetchall()
+    return [Unreadable(line, reason, _detail(reason, *values), content, lines) for line, lines, content, reason, *values in found]
+
+
+def _detail(reason: str, day: object, day_text: str | None, currency: str | None, *costs: str | None) -> str:
+    if reason in ("missing_date", "missing_cost", "missing_currency"):
+        return {
+            "missing_date": "ChargePeriodStart is empty",
+            "missing_cost": "BilledCost is empty",
+            "missing_currency": "BillingCurrency is empty, and the source has no `default_currency`",
+        }[reason]
+    if reason == "bad_date":
+        return f"ChargePeriodStart {_value(day_text)} is not a time from 2000 to 2099"
+    if reason == "no_exchange_rate":
+        return f"no rate for {_value(currency)} on {day}: add one to `exchange_rates`"
+    named = [(COST_COLUMNS[cost], text) for cost, text in zip(COSTS, costs, strict=True) if text is not None]
+    if reason == "bad_cost":
+        name, text = next((name, text) for name, text in named if not re.fullmatch(NUMBER, text))
+        return f"{name} {_value(text)} is not a number"
+    name, text = max(named, key=lambda item: abs(float(item[1])))
+    return f"{name} {_value(text)} has more than 14 digits before the point"
+
+
+def _value(text: str | None) -> str:
+    shown = text or ""
+    return repr(shown if len(shown) <= LONGEST_VALUE else shown[:LONGEST_VALUE] + "…")
+
+
+def _notes(summary: Summary, bill: Bill, undecodable: int = 0) -> Iterable[str]:
+    absent = absent_costs(bill)
+    if absent:
+        yield f"no column {' and '.join(absent)}: counts as 0"
+    for cost, rows in summary.uncosted.items():
+        if COST_COLUMNS[cost] not in absent:
+            yield f"{_rows(rows)} without {COST_COLUMNS[cost]}, which counts as 0"
+    if summary.rounded:
+        yield f"{_rows(summary.rounded)} with a cost finer than 24 decimal places, rounded"
+    if summary.untagged:
+        yield f"{_rows(summary.untagged)} whose Tags are not a JSON object, read without tags"
+    if undecodable:
+        yield f"{_rows(undecodable)} with bytes that are not UTF-8"
+
+
+def _rows(count: int) -> str:
+    return f"{count} row" if count == 1 else f"{count} rows"

@@ -1,0 +1,157 @@
+"""A CSV file line by line: the careful reading of a file in which DuckDB found a row that cannot be read.
+
+DuckDB is fast and strict, but cannot say on which line a row stands, and an open quote swallows the rows up to the next one. Here
+every row gets its line, and of a broken one only its first line is given up: the rows after it are kept.
+"""
+
+import csv
+import gzip
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from costwarden.sources.focus_columns import NotFocus
+
+# Characters of a row, quoted newlines included; DuckDB takes 2,000,000 bytes.
+LONGEST_ROW = 500_000
+
+_UNCLOSED = "unexpected end of data"
+"""What Python's csv says of a quote that is still open at the end."""
+
+
+class BrokenRow(msgspec.Struct, frozen=True):
+    """A line that is no row."""
+
+    line: int
+    detail: str
+    content: str
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row, and where it begins."""
+
+    line: int
+    lines: int
+    """How many lines it takes: more than one where a quoted value has newlines."""
+    values: list[str]
+
+
+class Copy(msgspec.Struct):
+    """What `copy_with_lines` has met."""
+
+    broken: int = 0
+    first_broken: list[BrokenRow] = []
+    undecodable: int = 0
+    """Rows with bytes that are not UTF-8; each stands as U+FFFD."""
+
+
+def read_header(path: Path) -> list[str]:
+    """The column names. Raises `NotFocus` where there is none, and what opening and decompressing raise."""
+    with _open(path) as file:
+        try:
+            header = next(csv.reader(file), [])
+        except csv.Error as error:
+            raise NotFocus(f"is not CSV: line 1: {error}") from None
+    if not header:
+        raise NotFocus("is empty: not even a header")
+    if "\0" in header[0] or "\ufffd" in header[0]:
+        raise NotFocus("is not UTF-8 text")
+    return header
+
+
+def copy_with_lines(path: Path, target: Path, wanted: Sequence[int], keep: int) -> Copy:
+    """Write the `wanted` columns of the readable rows to the CSV file `target`, after the row's line and its number of lines.
+
+    Of the broken rows the first `keep` are given with their text. Raises what reading `path` and writing `target` raise.
+    """
+    met = Copy()
+    with _open(path) as file, target.open("w", encoding="utf-8", newline="") as out:
+        write = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow
+        write(["line", "lines", *(f"c{position}" for position in wanted)])
+        for row in read_rows(file):
+            if isinstance(row, BrokenRow):
+                met.broken += 1
+                if len(met.first_broken) < keep:
+                    met.first_broken.append(row)
+                continue
+            values = [row.values[position] for position in wanted]
+            met.undecodable += any("\ufffd" in value for value in values)
+            write([row.line, row.lines, *values])
+    return met
+
+
+def row_texts(path: Path, lines: Mapping[int, int]) -> dict[int, str]:
+    """The text of the rows that begin at the given lines, as it stands in the file; the value is how many lines the row takes."""
+    texts: dict[int, str] = {}
+    end = 0
+    begin = 0
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            if number in lines:
+                begin, end = number, number + lines[number]
+                texts[begin] = ""
+            if number < end:
+                texts[begin] += line
+            elif len(texts) == len(lines):
+                break
+    return {number: text.rstrip("\r\n") for number, text in texts.items()}
+
+
+def read_rows(file: TextIO) -> Iterator[Row | BrokenRow]:
+    """The rows below the header, and the lines that are none. An empty line is neither."""
+    # Of the whole process, but only ever raised: a field may be as long as its row.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW))
+    header = csv.reader(file)
+    width = len(next(header, []))
+    number = header.line_num
+    ahead: deque[str] = deque()
+    while line := _take(ahead, file):
+        number += 1
+        if not line.strip("\r\n"):
+            continue
+        taken = [line]
+        try:
+            values = _parse(taken, ahead, file)
+            problem = "" if len(values) == width else f"{len(values)} values, and the header has {width}"
+        except csv.Error as error:
+            values, problem = [], "a quote is never closed" if str(error) == _UNCLOSED else str(error)
+        if problem:
+            ahead.extendleft(reversed(taken[1:]))
+            yield BrokenRow(number, problem, line.rstrip("\r\n"))
+        else:
+            yield Row(number, len(taken), values)
+            number += len(taken) - 1
+
+
+def _parse(taken: list[str], ahead: deque[str], file: TextIO) -> list[str]:
+    """The values of the row that begins with `taken`, to which the lines are added that a quoted newline continues."""
+    while True:
+        text = "".join(taken)
+        try:
+            return next(csv.reader([text], strict=True, skipinitialspace=True))
+        except csv.Error as error:
+            if str(error) != _UNCLOSED:
+                raise
+            # Only a line with a quote can close the open one: the lines before it need no new attempt.
+            length, line = len(text), ""
+            while '"' not in line:
+                line = _take(ahead, file)
+                taken.append(line)
+                length += len(line)
+                if not line or length > LONGEST_ROW:
+                    taken[:] = filter(None, taken)
+                    raise
+
+
+def _take(ahead: deque[str], file: TextIO) -> str:
+    return ahead.popleft() if ahead else next(file, "")
+
+
+def _open(path: Path) -> TextIO:
+    # newline="": line ends stay as they are, because a quoted value may hold some.
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+    return path.open("r", encoding="utf-8-sig", errors="replace", newline="")

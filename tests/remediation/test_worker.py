@@ -1,0 +1,367 @@
+"""From the queue to the script, with real programs."""
+
+import json
+import threading
+
+import pytest
+
+from costwarden.ledger import LedgerUnavailable
+from costwarden.model import MICROS_PER_SECOND
+from costwarden.remediation.worker import Worker
+
+HOSTILE = "-oProxyCommand=x; rm -rf / `reboot` $(id) | tee /etc/passwd && \\\"quoted\\\" 'single'"
+
+
+def test_an_alert_plans_then_acts_on_the_planned_targets_once(scene, actor, alert):
+    scene.configure(actor.playbook())
+    scene.deliver(alert())
+    scene.work()
+    run = scene.run()
+    assert (run.outcome, run.reason, run.mode, run.playbook, run.targets_count) == ("succeeded", "", "enforce", "stop_it", 2)
+    assert scene.item().state == "done"
+    plan, apply = actor.calls()
+    assert (plan["argv"], plan["request"]["targets"]) == ([], None)
+    assert (apply["argv"], apply["request"]["targets"]) == (["--apply"], ["a", "b"])
+    assert plan["request"]["run_id"] == apply["request"]["run_id"] == run.run_id
+
+
+def test_the_journal_is_a_timeline_from_the_alert_to_the_last_target(scene, actor, alert, clock):
+    scene.configure(actor.playbook())
+    scene.deliver(alert(starts_at="2026-03-02T11:59:00.000250Z"))
+    scene.work()
+    journal = scene.journal()
+    assert [entry.step for entry in journal] == [
+        "alert_started",
+        "received",
+        "guard_passed",
+        "plan_done",
+        "undo_recorded",
+        "script_started",
+        "target",
+        "target",
+        "finished",
+    ]
+    times = [entry.at for entry in journal]
+    assert times == sorted(set(times))
+    # the alert began 60 s - 250 µs before noon
+    assert times[1] - times[0] == 60 * MICROS_PER_SECOND - 250 + 1
+
+
+def test_the_undo_record_is_in_the_journal_before_the_script_may_act(scene, actor, alert, wait_until):
+    gate = actor.gate("apply")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    try:
+        wait_until(gate.is_reached)
+        assert scene.item().state == "running"
+        records = scene.detail("undo_recorded")["records"]
+        assert records == [{"target": target, "state_before": {"state": "running"}, "undo": {"id": target}} for target in "ab"]
+    finally:
+        gate.open()
+        thread.join()
+
+
+def test_repeats_and_a_second_alertmanager_do_not_run_it_again(scene, actor, alert):
+    scene.configure(actor.playbook(cooldown_seconds=0))
+    for _ in range(2):
+        scene.deliver(alert())
+        scene.deliver(alert())
+        scene.work()
+    assert len(actor.calls("apply")) == 1
+    assert scene.item().deliveries == 4
+
+
+def test_a_group_acts_for_its_firing_members_alone(scene, actor, alert):
+    scene.configure(actor.playbook(parameters_from_labels={"tenant": "tenant_id"}))
+    scene.deliver(alert("aaaa", tenant_id="a"))
+    scene.deliver(
+        alert("aaaa", status="resolved", ends_at="2026-03-02T12:00:00Z", tenant_id="a"),
+        alert("bbbb", tenant_id="b"),
+        alert("cccc", status="resolved", ends_at="2026-03-02T12:00:00Z", tenant_id="c"),
+        alert("dddd", action=None, tenant_id="d"),
+    )
+    scene.work()
+    assert [call["request"]["parameters"]["tenant"] for call in actor.calls("apply")] == ["b"]
+    assert [(run.outcome, run.reason) for run in scene.runs()] == [("refused", "resolved"), ("succeeded", "")]
+
+
+def test_a_hostile_label_stays_data_to_the_end(scene, actor, alert):
+    scene.configure(actor.playbook(parameters_from_labels={"tenant": "instance"}), actor.playbook("throttle"))
+    scene.deliver(alert(instance=HOSTILE), alert("bbbb", action=HOSTILE))
+    scene.work()
+    assert [(call["argv"], call["request"]["parameters"]["tenant"]) for call in actor.calls()] == [([], HOSTILE), (["--apply"], HOSTILE)]
+    assert HOSTILE not in json.dumps([call["environ"] for call in actor.calls()])
+    refused = scene.runs()[1]
+    # The action of a stranger is not a playbook's name: it must not become the value of a metric's label.
+    assert (refused.playbook, refused.outcome, refused.reason) == ("", "refused", "no_playbook")
+
+
+def test_dry_run_plans_and_leaves_it_at_that(scene, actor, alert):
+    scene.configure(actor.playbook(mode="dry-run"))
+    scene.deliver(alert())
+    scene.work()
+    assert (scene.run().outcome, scene.run().acted_at, scene.item().state) == ("planned", 0, "done")
+    assert [call["phase"] for call in actor.calls()] == ["plan"]
+    assert [line["target"] for line in scene.detail("plan_done")["lines"]] == ["a", "b"]
+
+
+def test_a_plan_above_the_cap_is_refused_whole_and_shown(scene, actor, alert):
+    scene.configure(actor.playbook(max_targets=1))
+    scene.deliver(alert())
+    scene.work()
+    assert (scene.run().outcome, scene.run().reason, scene.item().state) == ("refused", "too_many_targets", "refused")
+    assert actor.calls("apply") == []
+    assert scene.detail("plan_done")["planned"] == 2
+    assert scene.detail("finished")["message"] == "2 targets are planned; max_targets is 1, and none is acted on"
+
+
+def test_the_population_that_the_script_tells_caps_the_share(scene, actor, alert):
+    scene.configure(actor.playbook(max_targets_ratio=0.1, parameters={"population": 19}))
+    scene.deliver(alert())
+    scene.work()
+    # 2 of 19 are more than 10 %
+    assert scene.run().reason == "ratio_exceeded"
+
+
+def test_protected_targets_are_spared_and_named(scene, actor, alert):
+    scene.configure(actor.playbook(protected_targets=["a"]))
+    scene.deliver(alert())
+    scene.work()
+    assert actor.calls("apply")[0]["request"]["targets"] == ["b"]
+    assert scene.detail("protected") == {"targets": ["a"]}
+
+
+def test_a_plan_without_targets_is_done(scene, actor, alert):
+    scene.configure(actor.playbook(parameters={"targets": []}))
+    scene.deliver(alert())
+    scene.work()
+    assert (scene.run().outcome, scene.item().state, actor.calls("apply")) == ("nothing_to_do", "done", [])
+
+
+def test_the_cool_down_holds_for_the_same_alert_and_not_for_another(scene, actor, alert):
+    scene.configure(actor.playbook(cooldown_seconds=900))
+    scene.deliver(alert(), alert("bbbb"))
+    scene.work()
+    scene.clock.advance(60)
+    scene.deliver(alert(starts_at="2026-03-02T12:01:00Z"))
+    scene.work()
+    scene.clock.advance(900)
+    scene.deliver(alert(starts_at="2026-03-02T12:16:00Z"))
+    scene.work()
+    assert [run.reason or run.outcome for run in scene.runs()] == ["succeeded", "succeeded", "cooldown", "succeeded"]
+
+
+def test_the_kill_switch_refuses_what_waits(scene, actor, alert, tmp_path):
+    (tmp_path / "stop").touch()
+    scene.configure(actor.playbook(), kill_switch_file=str(tmp_path / "stop"))
+    scene.deliver(alert())
+    scene.work()
+    assert (scene.run().reason, actor.calls()) == ("kill_switch", [])
+
+
+@pytest.mark.parametrize(
+    ("phase", "outcome", "reason"), [("plan", "refused", "kill_switch"), ("apply between targets", "stopped", "kill_switch")]
+)
+def test_the_kill_switch_ends_a_script_that_runs(scene, actor, alert, tmp_path, wait_until, phase, outcome, reason):
+    gate = actor.gate(phase)
+    scene.configure(actor.playbook(parameters=gate.parameters), kill_switch_file=str(tmp_path / "stop"))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    wait_until(gate.is_reached)
+    (tmp_path / "stop").touch()
+    thread.join()
+    assert (scene.run().outcome, scene.run().reason) == (outcome, reason)
+    acted = [entry.detail["target"] for entry in scene.journal() if entry.step == "target"]
+    assert acted == ([] if phase == "plan" else ["a"])
+
+
+def test_an_alert_that_resolves_while_its_plan_is_made_is_not_acted_on(scene, actor, alert, wait_until):
+    gate = actor.gate("plan")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    wait_until(gate.is_reached)
+    scene.deliver(alert(status="resolved", ends_at="2026-03-02T12:00:00Z"))
+    gate.open()
+    thread.join()
+    assert (scene.run().outcome, scene.run().reason, scene.run().acted_at) == ("refused", "resolved", 0)
+    assert actor.calls("apply") == []
+
+
+def test_a_slow_script_is_killed_at_its_limit_and_the_next_alert_is_served(scene, actor, alert):
+    gate = actor.gate("apply between targets")
+    slow = actor.playbook(parameters=gate.parameters, timeout_seconds=1.5)
+    scene.configure(slow, actor.playbook("throttle"))
+    scene.deliver(alert(), alert(action="throttle"))
+    scene.work()
+    assert [(run.playbook, run.outcome, run.reason) for run in scene.runs()] == [
+        ("stop_it", "timed_out", "time_limit"),
+        ("throttle", "succeeded", ""),
+    ]
+    timed_out = scene.runs()[0].run_id
+    assert scene.detail("finished", timed_out)["problem"] == "killed after its time limit of 1.5 s"
+    assert scene.detail("finished", timed_out)["results"] == {"done": 1}
+    assert scene.item(1).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "outcome", "reason"),
+    [
+        ({"exit": {"plan": 1}, "stderr": "no credentials"}, "failed", "plan_failed"),
+        ({"exit": {"plan": 3}, "stderr": "an empty selection"}, "refused", "script_refused"),
+        ({"targets": ["a", "a"]}, "failed", "plan_failed"),
+        ({"exit": {"apply": 1}}, "failed", "exit_code"),
+        ({"exit": {"apply": 3}}, "refused", "script_refused"),
+        ({"results": {"b": "failed"}}, "failed", "target_failed"),
+        ({"results": {"b": "skipped"}}, "succeeded", ""),
+    ],
+)
+def test_the_outcome_is_what_the_script_says(scene, actor, alert, parameters, outcome, reason):
+    scene.configure(actor.playbook(parameters=parameters))
+    scene.deliver(alert())
+    scene.work()
+    assert (scene.run().outcome, scene.run().reason) == (outcome, reason)
+    if "stderr" in parameters:
+        assert parameters["stderr"] in scene.detail("finished")["message"]
+
+
+def test_a_script_that_answers_for_other_targets_than_asked_has_failed(scene, actor, alert, tmp_path, write_script):
+    body = """
+import json, sys
+request = json.load(sys.stdin)
+asked = request["targets"] or ["a", "b"]
+for target in asked[:1] if "--apply" in sys.argv else asked:
+    print(json.dumps({"target": target, "action": "stop", "result": "done" if "--apply" in sys.argv else "planned"}))
+"""
+    forgetful = write_script(tmp_path / "forgetful", body)
+    scene.configure(actor.playbook() | {"script": [str(forgetful)]})
+    scene.deliver(alert())
+    scene.work()
+    assert (scene.run().outcome, scene.run().reason) == ("failed", "targets_differ")
+
+
+def test_a_reload_holds_from_the_next_alert_on(scene, actor, alert):
+    scene.configure(actor.playbook(), mode="dry-run")
+    scene.deliver(alert())
+    scene.work()
+    scene.configure(actor.playbook(), mode="enforce")
+    scene.deliver(alert("bbbb"))
+    scene.work()
+    assert [run.outcome for run in scene.runs()] == ["planned", "succeeded"]
+
+
+def test_an_alert_waits_while_the_ledger_cannot_write_and_runs_once_it_can(scene, actor, alert):
+    scene.configure(actor.playbook())
+    scene.deliver(alert())
+    scene.ledger.is_full = True
+    with pytest.raises(LedgerUnavailable):
+        scene.worker.run_next()
+    assert (scene.item().state, actor.calls()) == ("queued", [])
+    scene.ledger.is_full = False
+    scene.work()
+    assert (scene.run().outcome, len(actor.calls("apply"))) == ("succeeded", 1)
+
+
+def test_a_ledger_that_fails_while_the_script_acts_gets_its_lines_later(scene, actor, alert, wait_until):
+    gate = actor.gate("apply")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    wait_until(gate.is_reached)
+    wait_until(lambda: scene.steps()[-1] == "script_started")
+    scene.ledger.is_full = True
+    gate.open()
+    # two targets and, after them, the end
+    wait_until(lambda: scene.ledger.refused >= 3)
+    assert scene.item().state == "running"
+    scene.ledger.is_full = False
+    thread.join()
+    assert (scene.run().outcome, scene.item().state) == ("succeeded", "done")
+    assert scene.steps()[-3:] == ["target", "target", "finished"]
+
+
+def test_a_fault_of_our_own_ends_the_run_and_not_the_worker(scene, actor, alert):
+    scene.configure(actor.playbook(), actor.playbook("throttle"))
+    scene.deliver(alert(), alert("bbbb", action="throttle"))
+    faults = [ZeroDivisionError("a fault")]
+
+    def settings():
+        if faults:
+            raise faults.pop()
+        return scene.settings
+
+    worker = Worker(scene.ledger, settings, environ={}, now=scene.clock)
+    while worker.run_next():
+        pass
+    assert [(run.outcome, run.reason) for run in scene.runs()] == [("failed", "internal_error"), ("succeeded", "")]
+    assert scene.detail("finished", scene.runs()[0].run_id)["message"] == "ZeroDivisionError('a fault')"
+
+
+@pytest.fixture
+def started(scene):
+    """Starts the scene's worker in threads of its own; ends it with the test."""
+    workers = []
+
+    def start():
+        worker = Worker(scene.ledger, lambda: scene.settings, environ={}, now=scene.clock)
+        workers.append(worker)
+        worker.start()
+        return worker
+
+    yield start
+    for worker in workers:
+        assert worker.stop(), "a script still acts"
+
+
+def test_a_started_worker_takes_what_it_is_woken_for(scene, actor, alert, started, wait_until):
+    scene.configure(actor.playbook())
+    worker = started()
+    scene.deliver(alert())
+    worker.wake()
+    wait_until(lambda: scene.lengths() == {"done": 1})
+    assert len(actor.calls("apply")) == 1
+
+
+def test_two_playbooks_run_at_once_but_never_one_twice(scene, actor, alert, started, wait_until):
+    slow = actor.gate("apply")
+    scene.configure(actor.playbook(parameters=slow.parameters), actor.playbook("throttle"), concurrency=3)
+    scene.deliver(alert("aaaa"), alert("bbbb"), alert("cccc", action="throttle"))
+    started()
+    wait_until(slow.is_reached)
+    wait_until(lambda: scene.item(3).state == "done")
+    assert (scene.item(1).state, scene.item(2).state, scene.item(2).run_id) == ("running", "queued", "")
+    slow.open()
+    wait_until(lambda: scene.lengths() == {"done": 3})
+    assert len(actor.calls("apply")) == 3
+
+
+def test_stopping_gives_up_a_plan_and_leaves_the_alert_queued_for_the_next_start(scene, actor, alert, started, wait_until):
+    gate = actor.gate("plan")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    worker = started()
+    wait_until(gate.is_reached)
+    assert worker.stop(10)
+    assert scene.item().state == "queued"
+    gate.open()
+    started()
+    wait_until(lambda: scene.lengths() == {"done": 1})
+    assert len(actor.calls("apply")) == 1
+    assert scene.steps()[:4] == ["alert_started", "received", "guard_passed", "resumed"]
+
+
+def test_stopping_waits_for_a_script_that_acts(scene, actor, alert, started, wait_until):
+    gate = actor.gate("apply")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    worker = started()
+    wait_until(gate.is_reached)
+    assert not worker.stop(0.1)
+    gate.open()
+    assert worker.stop(10)
+    assert (scene.run().outcome, scene.item().state) == ("succeeded", "done")
