@@ -68,6 +68,8 @@ class AiBudgetApi:
             raise unavailable(error) from None
         if not decision.allowed:
             self._counts.add("ai_budget_checks_total", "denied", decision.reason)
+            if decision.budget is not None:
+                self._counts.add("ai_budget_denied_checks_total", decision.budget.budget, decision.budget.period)
             raise self._denial(request, decision)
         self._counts.add("ai_budget_checks_total", "allowed", "")
         answer = {

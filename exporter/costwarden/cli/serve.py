@@ -1,6 +1,7 @@
 """`costwarden serve`: the one place that puts the running parts together."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -158,6 +159,9 @@ def serve(config_path: Path) -> None:
         server = Server(config_path, config)
     except (ConfigError, LedgerError, LedgerUnavailable) as error:
         raise click.ClickException(str(error)) from None
+    # What is loaded by now lives as long as the process; looking through it at every collection would cost each check its share.
+    gc.collect()
+    gc.freeze()
     running = uvicorn.Server(uvicorn_config(server.app, config.server.host, config.server.port))
     running.run()
     if not running.started:

@@ -131,6 +131,7 @@ def _ai() -> Iterator[Family]:
     yield Family("ai_budget_soft_limit_ratio", "gauge", "Share of the limit of a budget at which its soft limit lies.", budget)
     yield Family("ai_budget_reset_timestamp_seconds", "gauge", "When the current period of a budget ends.", budget)
     yield Family("ai_budget_checks_total", "counter", "Answers to budget checks.", ("outcome", "reason"))
+    yield Family("ai_budget_denied_checks_total", "counter", "Checks that a budget refused.", ("budget", "period"))
     yield Family("ai_token_usage_cost_usd", "gauge", "AI cost since the ledger began.", DIMENSIONS, DIMENSIONS)
     yield Family(
         "ai_token_usage_cost_window_usd",

@@ -17,6 +17,7 @@ _FROM_ZERO = {
         ("denied", "unknown_price"),
         ("denied", "event_id_conflict"),
     ),
+    "ai_budget_denied_checks_total": (),
     "costwarden_http_rejected_requests_total": (),
     "costwarden_webhook_alerts_total": (("queued",), ("repeated",), ("resolved",), ("ignored",), ("refused",)),
 }
