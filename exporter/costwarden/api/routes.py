@@ -10,7 +10,7 @@ from costwarden.api.ai_budget import AiBudgetApi, unavailable
 from costwarden.api.app import Asgi, Lifespan, create_app, json_response
 from costwarden.api.auth import Authenticator, headers_of
 from costwarden.api.hot import Answer, Handler, Receive, Scope, json_answer, read_body
-from costwarden.api.openapi import describe_hot
+from costwarden.api.openapi import describe
 from costwarden.api.problems import Problem
 from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.ledger.remediation import JournalEntry, QueueItem, Run, list_runs, read_journal, read_run
@@ -84,7 +84,7 @@ def create_api(
     _add_budget_routes(api, budgets, auth)
     _add_remediation_routes(api, ledger, auth, approve)
     _add_health_routes(api, ledger, page)
-    describe_hot(api)
+    describe(api)
     return app
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from costwarden.sources import Change, Duplicate, Failed, Gone, KnownPart, Read,
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
 from costwarden.sources.focus_bill import Reading, Rules, read_csv, read_parquet
-from costwarden.sources.focus_columns import NotFocus
+from costwarden.sources.focus_columns import UnreadableBill
+from costwarden.sources.focus_lines import DAMAGED
 from costwarden.sources.focus_rollup import connect, read_charges
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, FocusSettings
 
@@ -66,10 +66,12 @@ class FocusSource:
             for part, fingerprint in fingerprints.items()
             if part in known and known[part].state != "failed" and known[part].fingerprint == fingerprint
         }
-        counted = {found.figures: part for part, found in unchanged.items() if found.state == "ok"}
+        counted = {found.figures: part for part, found in unchanged.items() if found.state == "ok" and found.figures}
         copies = {part for part, found in unchanged.items() if found.state == "duplicate"}
-        # Copies come last: whether they still are some shows when all that is counted is known.
-        for part in [*(name for name in paths if name not in unchanged), *(name for name in paths if name in copies)]:
+        changed = [part for part in paths if part not in unchanged]
+        # Known ones first: one that cannot be read keeps its charges, of which a new one may be a copy. Copies last: whether they still
+        # are some shows when all that is counted is known.
+        for part in [*sorted(changed, key=lambda part: part not in known), *sorted(copies)]:
             if part in copies and unchanged[part].figures in counted:
                 continue
             if self._closing.is_set():
@@ -115,6 +117,8 @@ class FocusSource:
         """One change; its charges can be read until the next is asked for."""
         import duckdb
 
+        unreadable: tuple[type[Exception], ...] = (UnreadableBill, duckdb.Error, OSError, *DAMAGED)
+        scratch = ""
         try:
             with TemporaryDirectory(prefix="costwarden-") as scratch, self._open(Path(scratch)) as connection:
                 reading = self._roll_up(connection, path, Path(scratch))
@@ -122,10 +126,11 @@ class FocusSource:
                     yield Failed(part=part, message=f"{part}: changed while it was being read; the next refresh tries again")
                     return
                 yield self._change(connection, part, fingerprint, reading, counted)
-        except (NotFocus, duckdb.Error, OSError, EOFError, zlib.error) as error:
+        except unreadable as error:
             if self._closing.is_set():
                 raise SourceError("closed while it was being read") from None
-            yield Failed(part=part, message=f"{part}: {_first_line(error)}")
+            sentence = _first_line(error).replace(f"{scratch}/{_link_name(path)}", part)
+            yield Failed(part=part, message=f"{part}: {sentence}")
 
     def _change(self, connection: DuckDBPyConnection, part: str, fingerprint: str, reading: Reading, counted: Mapping[str, str]) -> Change:
         summary = reading.summary
@@ -156,10 +161,9 @@ class FocusSource:
 
     def _roll_up(self, connection: DuckDBPyConnection, path: Path, scratch: Path) -> Reading:
         # DuckDB takes `*` and `[` in a name for a pattern and `year=2026` in a path for a column: it gets a name of ours.
-        suffix = next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
-        link = scratch / f"bill{suffix}"
+        link = scratch / _link_name(path)
         link.symlink_to(path.resolve())
-        if suffix == ".parquet":
+        if link.suffix == ".parquet":
             return read_parquet(connection, link, self._rules)
         return read_csv(connection, link, scratch, self._rules)
 
@@ -175,6 +179,10 @@ class FocusSource:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _link_name(path: Path) -> str:
+    return "bill" + next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
 
 
 def _first_line(error: Exception) -> str:

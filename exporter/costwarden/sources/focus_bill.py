@@ -18,12 +18,13 @@ from costwarden.sources.focus_columns import (
     NUMBER,
     Bill,
     Column,
+    UnreadableBill,
     absent_costs,
     find_columns,
     literal,
     row_query,
 )
-from costwarden.sources.focus_lines import copy_with_lines, read_header, row_texts
+from costwarden.sources.focus_lines import copy_with_lines, count_lines, read_header, row_texts
 from costwarden.sources.focus_rollup import Summary, roll_up
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 # Characters of a value in a sentence about it.
 LONGEST_VALUE = 100
-
-# DuckDB gives a thread no less of a file than this (CSVIterator::BYTES_PER_THREAD).
-PARALLEL_FROM_BYTES = 8_000_000
 
 _CSV = "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
 
@@ -69,7 +67,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 def read_parquet(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Reading:
-    """Raises `NotFocus` and `duckdb.Error`."""
+    """Raises `UnreadableBill` and `duckdb.Error`."""
     table = f"read_parquet({literal(str(path))}, binary_as_string = true, file_row_number = true, hive_partitioning = false)"
     described = connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()  # noqa: S608
     columns = {
@@ -83,26 +81,26 @@ def read_parquet(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Re
 
 
 def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: Rules) -> Reading:
-    """`path` ends in .csv or .csv.gz. Raises `NotFocus`, `duckdb.Error`, and what reading, decompressing and writing to `scratch` raise."""
+    """`path` ends in .csv or .csv.gz.
+
+    Raises `UnreadableBill`, `duckdb.Error`, and what reading, decompressing and writing to `scratch` raise.
+    """
     header = read_header(path)
     positions = find_columns(header)
-    bill, summary = _read_at_once(connection, path, len(header), positions, rules)
+    types = {f"c{position}": "VARCHAR" for position in range(len(header))}
+    columns = {name: Column(f"c{position}") for name, position in positions.items()}
+    bill = Bill(_csv_table(path, types), columns, has_nulls=True)
+    summary = _at_once(connection, bill, path, rules)
     if summary is not None and not summary.rejected:
         return Reading(summary, {}, [], tuple(_notes(summary, bill)))
     # With lines, and without what breaks a row: slower, for files that have something to tell.
-    wanted = list(positions.values())
     copy = scratch / "with_lines.csv"
-    met = copy_with_lines(path, copy, wanted, rules.keep_rejected_rows)
-    names = ("line", "lines", *(f"c{position}" for position in wanted))
-    types = {"line": "BIGINT", "lines": "BIGINT"}
-    bill = Bill(
-        _csv_table(copy, {name: types.get(name, "VARCHAR") for name in names}, parallel=False),
-        bill.columns,
-        line="line",
-        lines="lines",
-        has_nulls=True,
-    )
+    met = copy_with_lines(path, copy, list(positions.values()), rules.keep_rejected_rows)
+    types = {"line": "BIGINT", "lines": "BIGINT"} | {f"c{position}": "VARCHAR" for position in positions.values()}
+    bill = Bill(_csv_table(copy, types), columns, line="line", lines="lines", has_nulls=True)
     summary = _roll_up(connection, bill, rules)
+    if _rows_seen(summary) != met.rows:
+        raise UnreadableBill(f"has {met.rows} rows, of which DuckDB reads {_rows_seen(summary)}")
     found = _unreadable(connection, bill, rules)
     copy.unlink()
     texts = row_texts(path, {row.line: row.lines for row in found})
@@ -113,46 +111,32 @@ def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: R
     return Reading(summary, rejected, unreadable, tuple(_notes(summary, bill, met.undecodable)))
 
 
-def _read_at_once(
-    connection: DuckDBPyConnection, path: Path, width: int, positions: Mapping[str, int], rules: Rules
-) -> tuple[Bill, Summary | None]:
-    """The bill as DuckDB reads it, and its summary; None where it found a row that it cannot read."""
+def _at_once(connection: DuckDBPyConnection, bill: Bill, path: Path, rules: Rules) -> Summary | None:
+    """The summary of a file of which every line is a row; None of any other, on which DuckDB is not to be trusted."""
     import duckdb
 
-    types = {f"c{position}": "VARCHAR" for position in range(width)}
-    columns = {name: Column(f"c{position}") for name, position in positions.items()}
-    is_large = path.suffix == ".csv" and path.stat().st_size > PARALLEL_FROM_BYTES
-    for parallel in (True, False) if is_large else (False,):
-        bill = Bill(_csv_table(path, types, parallel=parallel), columns, has_nulls=True)
-        try:
-            summary = _roll_up(connection, bill, rules)
-        except (duckdb.InvalidInputException, duckdb.NotImplementedException):
-            continue
-        # A thread that begins inside a quoted newline may misread without an error: DuckDB's word counts only where every row is a line.
-        if not parallel or summary.rows + sum(summary.rejected.values()) == _count_lines(path) - 1:
-            return bill, summary
-    return Bill("", columns), None
+    lines = count_lines(path)
+    try:
+        summary = _roll_up(connection, bill, rules)
+    except (duckdb.InvalidInputException, duckdb.NotImplementedException):
+        return None
+    return summary if _rows_seen(summary) == lines - 1 else None
+
+
+def _rows_seen(summary: Summary) -> int:
+    return summary.rows + sum(summary.rejected.values())
 
 
 def _roll_up(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> Summary:
     return roll_up(connection, bill, rules.attribution, rules.rates, rules.default_currency)
 
 
-def _csv_table(path: Path, types: Mapping[str, str], *, parallel: bool) -> str:
+def _csv_table(path: Path, types: Mapping[str, str]) -> str:
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
     nulls = ", ".join(f"'{null}'" for null in NULLS)
     compression = "gzip" if path.suffix == ".gz" else "none"
-    options = f"{_CSV}, compression = '{compression}', nullstr = [{nulls}], parallel = {parallel}, columns = {{{columns}}}"
+    options = f"{_CSV}, compression = '{compression}', nullstr = [{nulls}], columns = {{{columns}}}"
     return f"read_csv({literal(str(path))}, {options})"
-
-
-def _count_lines(path: Path) -> int:
-    newlines, last = 0, b""
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            newlines += block.count(b"\n")
-            last = block
-    return newlines + (not last.endswith(b"\n"))
 
 
 def _unreadable(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> list[Unreadable]:
@@ -193,7 +177,7 @@ def _value(text: str | None) -> str:
 def _notes(summary: Summary, bill: Bill, undecodable: int = 0) -> Iterable[str]:
     absent = absent_costs(bill)
     if absent:
-        yield f"no column {' and '.join(absent)}: counts as 0"
+        yield f"no column {', '.join(absent)}: {'counts' if len(absent) == 1 else 'each counts'} as 0"
     for cost, rows in summary.uncosted.items():
         if COST_COLUMNS[cost] not in absent:
             yield f"{_rows(rows)} without {COST_COLUMNS[cost]}, which counts as 0"

@@ -63,8 +63,8 @@ CREATE MACRO from_picos(n) AS CAST(CAST(n AS DECIMAL(18, 0)) * CAST(0.0000000000
 """
 
 
-class NotFocus(Exception):
-    """A file is not a bill in FOCUS; the message says what it lacks."""
+class UnreadableBill(Exception):
+    """A file cannot be read as a bill in FOCUS; the message says what is wrong with it."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -95,18 +95,18 @@ class Bill(msgspec.Struct, frozen=True):
 def find_columns(names: Sequence[str]) -> dict[str, int]:
     """FOCUS name -> position, of those in `READ_COLUMNS` that are there. Case, outer spaces and a byte order mark do not matter.
 
-    Raises `NotFocus` where a required column is missing or one that is read stands twice.
+    Raises `UnreadableBill` where a required column is missing or one that is read stands twice.
     """
     found: dict[str, int] = {}
     known = {name.lower(): name for name in READ_COLUMNS}
     for position, name in enumerate(names):
         focus_name = known.get(name.strip("\ufeff \t\r\n").lower())
         if focus_name in found:
-            raise NotFocus(f"the column {focus_name} stands twice")
+            raise UnreadableBill(f"the column {focus_name} stands twice")
         if focus_name is not None:
             found[focus_name] = position
     if missing := [name for name in REQUIRED if name not in found]:
-        raise NotFocus(f"is not a FOCUS bill: no column {' and '.join(missing)}")
+        raise UnreadableBill(f"is not a FOCUS bill: no column {' and '.join(missing)}")
     return found
 
 

@@ -1,22 +1,28 @@
-"""A CSV file line by line: the careful reading of a file in which DuckDB found a row that cannot be read.
+"""A CSV file line by line: the careful reading of a file of which DuckDB's reading is not to be trusted, or not enough.
 
-DuckDB is fast and strict, but cannot say on which line a row stands, and an open quote swallows the rows up to the next one. Here
-every row gets its line, and of a broken one only its first line is given up: the rows after it are kept.
+DuckDB cannot say on which line a row stands; an open quote swallows the rows up to the next one; threads that begin inside a quoted
+newline may misread it without an error, and its single-threaded reader drops what an open quote has swallowed at the end of the file,
+without an error too. Here every row gets its line, and of a broken one only its first line is given up: the rows after it are kept.
 """
 
 import csv
-import gzip
+import io
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 import msgspec
+from isal import igzip, isal_zlib
 
-from costwarden.sources.focus_columns import NotFocus
+from costwarden.sources.focus_columns import UnreadableBill
 
 # Characters of a row, quoted newlines included; DuckDB takes 2,000,000 bytes.
 LONGEST_ROW = 500_000
+
+# The stub takes the class for an instance of it.
+DAMAGED: tuple[type[Exception], ...] = (EOFError, isal_zlib.error)  # type: ignore[assignment]
+"""What reading a damaged gzip file raises, beside `OSError`."""
 
 _UNCLOSED = "unexpected end of data"
 """What Python's csv says of a quote that is still open at the end."""
@@ -42,6 +48,8 @@ class Row(msgspec.Struct, frozen=True):
 class Copy(msgspec.Struct):
     """What `copy_with_lines` has met."""
 
+    rows: int = 0
+    """Written."""
     broken: int = 0
     first_broken: list[BrokenRow] = []
     undecodable: int = 0
@@ -49,25 +57,37 @@ class Copy(msgspec.Struct):
 
 
 def read_header(path: Path) -> list[str]:
-    """The column names. Raises `NotFocus` where there is none, and what opening and decompressing raise."""
+    """The column names. Raises `UnreadableBill` where there is none, and what opening and decompressing raise."""
     with _open(path) as file:
         try:
             header = next(csv.reader(file), [])
         except csv.Error as error:
-            raise NotFocus(f"is not CSV: line 1: {error}") from None
+            raise UnreadableBill(f"is not CSV: line 1: {error}") from None
     if not header:
-        raise NotFocus("is empty: not even a header")
+        raise UnreadableBill("is empty: not even a header")
     if "\0" in header[0] or "\ufffd" in header[0]:
-        raise NotFocus("is not UTF-8 text")
+        raise UnreadableBill("is not UTF-8 text")
     return header
+
+
+def count_lines(path: Path) -> int:
+    """Lines, the header and empty ones included. Raises what reading and decompressing raise."""
+    newlines, last = 0, b"\n"
+    with _open_bytes(path) as file:
+        while block := file.read(1 << 20):
+            newlines += block.count(b"\n")
+            last = block
+    return newlines + (not last.endswith(b"\n"))
 
 
 def copy_with_lines(path: Path, target: Path, wanted: Sequence[int], keep: int) -> Copy:
     """Write the `wanted` columns of the readable rows to the CSV file `target`, after the row's line and its number of lines.
 
-    Of the broken rows the first `keep` are given with their text. Raises what reading `path` and writing `target` raise.
+    A row of the copy is a line: newlines in values become spaces. Of the broken rows the first `keep` are given with their text.
+    Raises what reading `path` and writing `target` raise.
     """
     met = Copy()
+    one_line = str.maketrans("\r\n", "  ")
     with _open(path) as file, target.open("w", encoding="utf-8", newline="") as out:
         write = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow
         write(["line", "lines", *(f"c{position}" for position in wanted)])
@@ -78,6 +98,9 @@ def copy_with_lines(path: Path, target: Path, wanted: Sequence[int], keep: int) 
                     met.first_broken.append(row)
                 continue
             values = [row.values[position] for position in wanted]
+            if row.lines > 1:
+                values = [value.translate(one_line) for value in values]
+            met.rows += 1
             met.undecodable += any("\ufffd" in value for value in values)
             write([row.line, row.lines, *values])
     return met
@@ -152,6 +175,11 @@ def _take(ahead: deque[str], file: TextIO) -> str:
 
 def _open(path: Path) -> TextIO:
     # newline="": line ends stay as they are, because a quoted value may hold some.
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
-    return path.open("r", encoding="utf-8-sig", errors="replace", newline="")
+    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    if path.suffix != ".gz":
+        return path.open("rb")
+    file: IO[bytes] = igzip.open(path, "rb")  # type: ignore[no-untyped-call]
+    return file
