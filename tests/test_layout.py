@@ -169,7 +169,11 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
 
 
 def test_a_file_holds_one_noun_and_stays_below_400_lines() -> None:
-    lengths = {str(module.path.relative_to(SOURCE_ROOT)): len(module.path.read_text(encoding="utf-8").splitlines()) for module in modules()}
+    lengths = {
+        str(module.path.relative_to(SOURCE_ROOT)): len(module.path.read_text(encoding="utf-8").splitlines())
+        for module in modules()
+        if not module.name.startswith("ledger.migrations")  # a migration is one list of statements
+    }
     assert {path: length for path, length in lengths.items() if length >= 400} == {}
 
 

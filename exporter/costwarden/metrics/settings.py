@@ -56,7 +56,7 @@ class MetricsSettings(Settings):
     `costwarden_series_overflow` counts it."""
     series_limits: Annotated[dict[str, Annotated[int, Field(ge=1)]], AfterValidator(_known_metrics)] = Field(default_factory=dict)
     """Other limits for single metrics, by name."""
-    min_interval_seconds: float = Field(default=2.0, ge=0.05, allow_inf_nan=False)
+    min_interval_seconds: float = Field(default=0.5, ge=0.05, allow_inf_nan=False)
     """A change shows on the page at once, unless the last rendering was less than this ago."""
     max_interval_seconds: float = Field(default=30.0, allow_inf_nan=False)
     """The page is rendered at least this often, so that windows, months and ages move on."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
 
 from costwarden.artifacts import ArtifactError, artifact_path
-from costwarden.settings import Settings
+from costwarden.settings import ConfigPath, Settings
 
 Mode = Literal["off", "dry-run", "approve", "enforce"]
 
@@ -88,7 +88,7 @@ class RemediationSettings(Settings):
 
     mode: Mode = "dry-run"
     """Mode of all playbooks: `off`, `dry-run`, `approve` or `enforce`; the stricter of this and the playbook's own holds."""
-    kill_switch_file: Path | None = None
+    kill_switch_file: ConfigPath | None = None
     """While this file exists nothing runs, and a script that is running is killed. What is in it does not matter."""
     concurrency: int = Field(default=1, ge=1, le=16)
     """Playbooks that may run at the same time; one playbook never runs twice at once."""

@@ -122,7 +122,7 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
     or cannot be read, is_rounded, reason (empty where the row is readable), identity (a hash of the resource), and the text of day
     and costs (`…_text`). What is not selected is not computed.
     """
-    renamed = ", ".join(f'{column.reference} AS "{name}"' for name, column in bill.columns.items())
+    renamed = ", ".join(f"{column.reference} AS {_raw(name)}" for name, column in bill.columns.items())
     texts = [f"{_text(bill, name)} AS {cost}_text" for cost, name in COST_COLUMNS.items()]
     by_text = {cost: name for cost, name in COST_COLUMNS.items() if name in bill.columns and not _is_exact(bill, name)}
     plain = ["*", *(f"CASE WHEN is_odd THEN plain({_text(bill, name)}) END AS {cost}_plain" for cost, name in by_text.items())]
@@ -144,7 +144,7 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
 def is_given(bill: Bill, cost: str) -> str:
     """SQL of whether a row of `row_query` gives this cost."""
     name = COST_COLUMNS[cost]
-    return f"{_text(bill, name) if _is_text(bill, name) else _quoted(name)} IS NOT NULL" if name in bill.columns else "false"
+    return f"{_text(bill, name) if _is_text(bill, name) else _raw(name)} IS NOT NULL" if name in bill.columns else "false"
 
 
 def _reason(bill: Bill, rate_days: Mapping[str, date]) -> str:
@@ -170,15 +170,19 @@ def _text(bill: Bill, name: str) -> str:
     """SQL of a column as text, NULL where it stands for nothing."""
     if name not in bill.columns:
         return "CAST(NULL AS VARCHAR)"
-    x = _quoted(name)
+    x = _raw(name)
     if _is_text(bill, name):
         return x if bill.has_nulls else f"CASE WHEN {x} NOT IN ({', '.join(map(literal, NULLS))}) THEN {x} END"
     return f"CAST(to_json({x}) AS VARCHAR)" if name == "Tags" else f"CAST({x} AS VARCHAR)"
 
 
 def _day(bill: Bill) -> str:
-    if bill.columns[DAY].type.startswith(("DATE", "TIMESTAMP")):
-        return f"CAST({_quoted(DAY)} AS DATE)"
+    kind = bill.columns[DAY].type
+    if kind == "TIMESTAMP_NS":
+        # DuckDB rounds the last nanosecond of a day up to the next.
+        return f"DATE '1970-01-01' + CAST(epoch_ns({_raw(DAY)}) // 86400000000000 AS INTEGER)"
+    if kind.startswith(("DATE", "TIMESTAMP")):
+        return f"CAST({_raw(DAY)} AS DATE)"
     # The session's zone is UTC: that of times without one, and that in which the day is taken.
     x = _text(bill, DAY)
     return f"CAST(coalesce(TRY_CAST({x} AS TIMESTAMPTZ), TRY_CAST(trim({x}) AS TIMESTAMPTZ)) AS DATE)"
@@ -198,7 +202,7 @@ def _is_odd(bill: Bill) -> str:
     if texts:
         # DuckDB takes 1_000 for 1000.
         odd += [f"contains(concat({', '.join(texts)}), '{sign}')" for sign in "eE_"]
-    odd += [f"NOT ({_is_short(_quoted(name))})" for name in names if bill.columns[name].type == "DOUBLE"]
+    odd += [f"NOT ({_is_short(_raw(name))})" for name in names if bill.columns[name].type == "DOUBLE"]
     odd += ["true" for name in names if bill.columns[name].type != "DOUBLE" and not (_is_text(bill, name) or _is_exact(bill, name))]
     return f"coalesce({' OR '.join(odd)}, false)" if odd else "false"
 
@@ -208,13 +212,13 @@ def _cost(bill: Bill, cost: str, name: str) -> str:
     if name not in bill.columns:
         return "CAST(0 AS DECIMAL(38, 24))"
     if _is_exact(bill, name):
-        return _quoted(name)
+        return _raw(name)
     from_text = f"TRY_CAST({cost}_plain AS DECIMAL(38, 24))"
     if _is_text(bill, name):
         return f"CASE WHEN is_odd THEN {from_text} ELSE TRY_CAST({_text(bill, name)} AS DECIMAL(38, 24)) END"
     if bill.columns[name].type != "DOUBLE":
         return from_text
-    x = _quoted(name)
+    x = _raw(name)
     return f"CASE WHEN {_is_short(x)} THEN from_picos(whole_picos({x})) ELSE {from_text} END"
 
 
@@ -230,8 +234,9 @@ def _is_short(x: str) -> str:
     return f"abs({x}) < 999 AND CAST(whole_picos({x}) AS DOUBLE) / 1e12 = {x}"
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+def _raw(name: str) -> str:
+    # With a prefix: `tags` and `Tags` are one name in SQL.
+    return f"file_{name}"
 
 
 def literal(text: str | None) -> str:
