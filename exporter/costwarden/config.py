@@ -95,6 +95,13 @@ class Config(Settings):
     alert_limits: AlertLimits = AlertLimits()
     remediation: RemediationSettings = RemediationSettings()
 
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str) -> str:
+        if not url.removeprefix("sqlite:///") or not url.startswith("sqlite:///") or url.endswith("/:memory:"):
+            raise ValueError("must be `sqlite:///PATH`: this version keeps its ledger in a file")
+        return url
+
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
@@ -175,6 +182,8 @@ def reveal(secret: Secret, environ: Mapping[str, str] = ENVIRONMENT) -> str:
             text = secret.file.read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ConfigError(f"secret file {secret.file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"secret file {secret.file}: is not UTF-8 text") from None
         origin = f"secret file {secret.file}"
     else:
         text = environ.get(secret.env or "", "").strip()
@@ -214,19 +223,30 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word, not a list or a mapping", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            # What looks like a date and is none, as 2025-02-30.
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+
 
 def _one_line(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
+    # A password that begins with `!` or `*` is taken for a tag or an alias, and PyYAML would quote it.
+    problem = re.sub(r"'[^'<][^']+'", "…", getattr(error, "problem", None) or str(error))
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
 
 
-_SECRET_KEY = re.compile(r"secret|token|password|key|credential", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"secret|token|password|key|credential|auth|database_url", re.IGNORECASE)
+"""Where these words stand in a key, its value is not repeated in a message."""
 
 
 def _sentence(item: Any) -> str:

@@ -208,10 +208,10 @@ class Scheduler:
         """Have a source refreshed at once; returns before it is. Raises `KeyError` where no such source runs."""
         self._loops[name].wake()
 
-    def stop(self) -> None:
-        """End all refreshes. What is under way is not kept."""
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """End all refreshes. What is under way is not kept; a thread that has not ended after `seconds` is left behind."""
         self._running = False
-        self._end(list(self._loops.values()))
+        self._end(list(self._loops.values()), seconds)
         self._loops.clear()
 
     def _follow(self) -> None:
@@ -227,10 +227,10 @@ class Scheduler:
                 self._loops[name].start()
 
     @staticmethod
-    def _end(loops: "list[_Loop]") -> None:
+    def _end(loops: "list[_Loop]", seconds: float = STOP_SECONDS) -> None:
         for loop in loops:
             loop.stop()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + seconds
         for loop in loops:
             if not loop.join(max(0.0, deadline - time.monotonic())):
                 log.warning("a source does not end; its thread is left behind", source=loop.name)

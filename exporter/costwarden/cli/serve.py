@@ -37,6 +37,9 @@ from costwarden.sync import Scheduler
 # The thread that has the interpreter gives it up this often: a check must not wait 5 ms (the default) for a page that is rendered.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
+# A request makes some hundred objects, none of them in a cycle: the default of 700 looks for garbage at every few requests.
+GC_THRESHOLDS = (50_000, 20, 20)
+
 EXPIRY_INTERVAL_SECONDS = 1.0
 """How often reservations are looked through for expired ones, and changes by other processes taken over."""
 
@@ -162,6 +165,7 @@ def serve(config_path: Path) -> None:
     # What is loaded by now lives as long as the process; looking through it at every collection would cost each check its share.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     running = uvicorn.Server(uvicorn_config(server.app, config.server.host, config.server.port))
     running.run()
     if not running.started:

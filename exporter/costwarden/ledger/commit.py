@@ -135,7 +135,7 @@ class GroupCommit:
             if operation.loop is None:
                 self._busy = True
                 self._jobs.put((self._take(), None))
-            elif len(self._waiting) == 1:
+            elif len(self._waiting) == 1 or self._waiting[-2].loop is not operation.loop:
                 # After the requests that this turn of the loop still reads: they share the group.
                 operation.loop.call_soon(self._begin_on_loop)
 
@@ -230,11 +230,12 @@ class GroupCommit:
     def _refuse(self, group: list[_Operation], error: Exception) -> list[_Answer]:
         self.write_errors += 1
         self.healthy = False
-        log.error("ledger commit failed", error=str(error), operations=len(group), exc_info=not isinstance(error, _DISK_ERRORS))
+        cause = _cause(error)
+        log.error("ledger commit failed", error=cause, operations=len(group), exc_info=not isinstance(error, _DISK_ERRORS))
         if self._participant is not None:
             self._participant.rolled_back()
         self._discard()
-        refusal = LedgerUnavailable(f"the ledger did not commit: {error}")
+        refusal = LedgerUnavailable(f"the ledger did not commit: {cause}")
         return [_Answer(operation, False, refusal) for operation in group]
 
     def _discard(self) -> None:
@@ -248,14 +249,14 @@ class GroupCommit:
 
     def _finish(self, answers: list[_Answer]) -> None:
         """Let the next group begin, and answer this one."""
-        next_loop = None
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
         with self._lock:
             if self._closed or (self._waiting and not _belongs_on_a_loop(self._waiting[:GROUP_LIMIT])):
                 self._jobs.put((self._take(), None) if self._waiting else None)
             else:
                 self._busy = False
-                next_loop = self._waiting[0].loop if self._waiting else None
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {} if next_loop is None else {next_loop: []}
+                # All that wait are told, the first one begins: a loop that stands still must not hold up the others.
+                by_loop = {operation.loop: [] for operation in self._waiting if operation.loop is not None}
         for answer in answers:
             if answer.operation.loop is not None:
                 by_loop.setdefault(answer.operation.loop, []).append(answer)
@@ -295,6 +296,13 @@ def _belongs_on_a_loop(group: list[_Operation]) -> bool:
 
 # What a full or broken disk raises, through SQLAlchemy or the driver: the whole group's concern, not one statement's.
 _DISK_ERRORS = (sqlalchemy.exc.OperationalError, sqlite3.OperationalError)
+
+
+def _cause(error: Exception) -> str:
+    """For everybody in the group, and so without the statement and its values, which are one caller's own."""
+    if isinstance(error, _DISK_ERRORS):
+        return str(getattr(error, "orig", error))
+    return f"{type(error).__name__} in the same transaction; the log says more"
 
 
 def driver(connection: sqlalchemy.Connection) -> sqlite3.Connection:
