@@ -55,8 +55,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """User and system time of a process, from proc_pid_stat(5)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def running(argv: list[str], port: int, path: str) -> Iterator[None]:
+def running(argv: list[str], port: int, path: str) -> Iterator[subprocess.Popen[bytes]]:
     """A server process until it answers `path`, and its end."""
     process = subprocess.Popen(argv)
     try:
@@ -67,7 +73,7 @@ def running(argv: list[str], port: int, path: str) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{argv[0]} did not start")
             time.sleep(0.02)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait()
@@ -103,13 +109,16 @@ def over_http(directory: Path) -> bool:
     config.write_text(CONFIG.format(port=ours))
     met = True
     with ExitStack() as stack:
-        stack.enter_context(running([str(Path(sys.executable).parent / "costwarden"), "serve", "--config", str(config)], ours, "/readyz"))
-        stack.enter_context(running([sys.executable, str(Path(__file__).with_name("floor_server.py")), str(floor)], floor, "/ready"))
+        server = stack.enter_context(
+            running([str(Path(sys.executable).parent / "costwarden"), "serve", "--config", str(config)], ours, "/readyz")
+        )
+        idle = stack.enter_context(running([sys.executable, str(Path(__file__).with_name("floor_server.py")), str(floor)], floor, "/ready"))
         print(
             f"{'connections':>11}  {'ours pairs/s':>12}  {'p50 ms':>7}  {'p99 ms':>7}  {'starlette':>9}  {'ratio':>6}  {'bare':>6}  {'ratio':>6}"
         )
         for connections, pairs in CONNECTIONS.items():
             rounds: list[tuple[Result, Result, Result]] = []
+            spent, idle_spent = cpu_seconds(server), cpu_seconds(idle)
             for _ in range(ROUNDS):
                 rounds.append(
                     (

@@ -7,7 +7,8 @@ environment.
 import difflib
 import os
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin
@@ -27,6 +28,8 @@ Role = Literal["viewer", "service", "alertmanager", "operator", "admin"]
 
 ENVIRONMENT: Mapping[str, str] = os.environ
 """The environment, for what is told by the configuration to pass parts of it on."""
+
+SQLITE = "sqlite:///"
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -102,12 +105,20 @@ class Config(Settings):
             raise ValueError("must be `sqlite:///PATH`: this version keeps its ledger in a file")
         return url
 
+    @field_validator("database_url")
+    @classmethod
+    def _in_a_file(cls, url: str) -> str:
+        if url.removeprefix(SQLITE) in {url, "", ":memory:"}:
+            raise ValueError("must be `sqlite:///PATH`: this version keeps its ledger in a file")
+        return url
+
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError):
+        # OSError: `Europe` is a folder of the database.
+        except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError("is not a time zone of the IANA database, as `Europe/Berlin`") from None
         return name
 
@@ -164,14 +175,15 @@ def load_config(path: Path) -> Config:
     try:
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {_one_line(error)}") from None
+        raise ConfigError(f"{path}: {_one_line(error, text)}") from None
     if not isinstance(data, dict | None):
         raise ConfigError(f"{path}: must be a mapping of sections, not {type(data).__name__}")
-    directory = path.resolve().parent
+    # Not resolved: Kubernetes mounts the file as a link into a folder that has another name after every change.
+    directory = path.absolute().parent
     try:
         config = Config.model_validate(data or {}, context={"directory": directory})
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{path}: {_sentence(item)}" for item in error.errors(include_url=False))) from None
+        raise ConfigError("\n".join(f"{path}: {sentence}" for sentence in _sentences(error))) from None
     return config.model_copy(update={"database_url": _absolute_url(config.database_url, directory)})
 
 
@@ -205,67 +217,102 @@ def check_secrets(config: Config, environ: Mapping[str, str] = ENVIRONMENT) -> N
         raise ConfigError("\n".join(mistakes))
 
 
-FIXED_WHILE_RUNNING = ("server", "logs", "database_url", "time_zone")
-"""Sections that a reload cannot change: they decide where the server listens and what the figures in memory mean."""
+FIXED_WHILE_RUNNING = ("server", "logs", "database_url", "time_zone", "remediation.concurrency")
+"""What a reload cannot change: it decides where the server listens, what the figures in memory mean, how many threads there are."""
 
 
 def check_reload(old: Config, new: Config) -> None:
     """Raises `ConfigError` where `new` changes what needs a restart."""
-    changed = [name for name in FIXED_WHILE_RUNNING if getattr(old, name) != getattr(new, name)]
+    changed = [name for name in FIXED_WHILE_RUNNING if attrgetter(name)(old) != attrgetter(name)(new)]
     if changed:
         raise ConfigError(f"{', '.join(f'`{name}`' for name in changed)}: changed; this needs a restart")
+
+
+_BOOL = "tag:yaml.org,2002:bool"
 
 
 class _StrictLoader(yaml.SafeLoader):
     """YAML without duplicate keys: the second of two limits must not win in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    # YAML 1.1 also reads off, on, no and yes as booleans: `mode: off` would be False, which is no mode.
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word, not a list or a mapping", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key `{key}` stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"the key `{key.value}` stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:
-            # What looks like a date and is none, as 2025-02-30.
-            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from None
+        # PyYAML lets these through: 2025-02-30 looks like a date and is none.
+        except ValueError:
+            raise yaml.constructor.ConstructorError(None, None, "looks like a date or a number and is none", node.start_mark) from None
 
 
-def _one_line(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    # A password that begins with `!` or `*` is taken for a tag or an alias, and PyYAML would quote it.
-    problem = re.sub(r"'[^'<][^']+'", "…", getattr(error, "problem", None) or str(error))
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+_StrictLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+# A secret may begin with `*` or `!`, and then it is an alias or a tag to YAML.
+_GIVEN_NAME = re.compile(r"(alias|anchor|handle|tag) (['\"]).*\2")
 
 
-_SECRET_KEY = re.compile(r"secret|token|password|key|credential|auth|database_url", re.IGNORECASE)
-"""Where these words stand in a key, its value is not repeated in a message."""
+def _one_line(error: yaml.YAMLError, text: str) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        lines = text[: error.position].split("\n")
+        line, column, problem = len(lines), len(lines[-1]) + 1, f"the character {error.character:#x} is not allowed"
+    elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        line, column = error.problem_mark.line + 1, error.problem_mark.column + 1
+        problem = _GIVEN_NAME.sub(r"\1", ", ".join(part for part in (error.context, error.problem) if part))
+    else:
+        return " ".join(str(error).split())
+    return f"line {line}, column {column}: {problem}"
+
+
+# A URL may carry a password; `assumed_input_tokens` are no secret.
+_SECRET_KEY = re.compile(r"secret|token(?!s$)|password|key|credential|url", re.IGNORECASE)
+
+_MESSAGES = {
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+}
+"""Instead of pydantic's, which speak of Python."""
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    items: list[Any] = [dict(item, loc=tuple(part for part in item["loc"] if part != "[key]")) for item in error.errors(include_url=False)]
+    # Of a list whose entries are wrong pydantic also says that it is too short.
+    wrong_inside = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
+    return [_sentence(item) for item in items if item["type"] != "too_short" or item["loc"] not in wrong_inside]
 
 
 def _sentence(item: Any) -> str:
     location: tuple[int | str, ...] = item["loc"]
     key = _dotted(location)
+    is_secret = location[:1] == ("auth",) or any(isinstance(part, str) and _SECRET_KEY.search(part) for part in location)
     if item["type"] == "extra_forbidden":
         known = _keys_at(Config, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f", did you mean `{near[0]}`?" if near else f"; known here: {', '.join(f'`{name}`' for name in known)}"
-        return f"unknown key `{key}`{hint}"
-    message = item["msg"].removeprefix("Value error, ")
+        # `secret: {hunter2}` is a mapping with the secret for a key.
+        return f"`{_dotted(location[:-1])}`: unknown key{hint}" if is_secret and not near else f"unknown key `{key}`{hint}"
     if item["type"] == "missing":
         return f"`{key}`: is missing"
+    message = _MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ")
     if not location:
         return str(message)
-    value = item["input"]
-    if any(isinstance(part, str) and _SECRET_KEY.search(part) for part in location) or isinstance(value, dict | list):
+    if is_secret or isinstance(item["input"], dict | list):
         return f"`{key}`: {_lower(message)}"
-    return f"`{key}`: {value!r}: {_lower(message)}"
+    return f"`{key}`: {item['input']!r}: {_lower(message)}"
 
 
 def _lower(message: str) -> str:
@@ -298,7 +345,5 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _absolute_url(url: str, directory: Path) -> str:
-    prefix = "sqlite:///"
-    if url.startswith(prefix) and not url.startswith(prefix + "/"):
-        return f"{prefix}{directory / url.removeprefix(prefix)}"
-    return url
+    # An absolute path replaces the directory that it is put after.
+    return f"{SQLITE}{directory / url.removeprefix(SQLITE)}"

@@ -8,11 +8,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationInfo, model_validator
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
-    return (info.context["directory"] if info.context else Path.cwd()) / path.expanduser()
+    try:
+        expanded = path.expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such home directory") from None
+    return (info.context["directory"] if info.context else Path.cwd()) / expanded
 
 
 ConfigPath = Annotated[Path, AfterValidator(_beside_the_file)]
@@ -33,8 +37,15 @@ class Secret(Settings):
 
     file: ConfigPath | None = None
     """File that holds the secret; white space at both ends is dropped. Read anew at every use, so that a rotation needs no restart."""
-    env: str | None = None
+    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """Environment variable that holds the secret."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secret(cls, data: Any) -> Any:
+        if not isinstance(data, dict | Secret):
+            raise ValueError("must be `{file: PATH}` or `{env: NAME}`, not the secret itself")
+        return data
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -40,7 +40,6 @@ def test_remediation_on_the_page(ledger, shown):
     states = ["queued", "queued", "awaiting_approval", "done", "refused"]
     items = [{"fingerprint": str(number), "state": state} for number, state in enumerate(states)]
     outcomes = [
-        ("stop_ec2", "awaiting_approval", ""),
         ("stop_ec2", "succeeded", ""),
         ("stop_ec2", "succeeded", ""),
         ("stop_ec2", "refused", "cooldown"),

@@ -218,6 +218,13 @@ def test_series_above_the_limit_are_summed_and_counted(page_of, collector):
     assert value_of(page, "costwarden_series_overflow", metric="costwarden_source_up") == 5 - 3
 
 
+def test_what_the_page_says_of_itself_is_not_limited(page_of, collector):
+    page = page_of(collector(process_open_fds=[((), 1.0)], ai_spend_monthly_usd=[((), 1.0)]), collector("other"), series_limit=1)
+    assert value_of(page, "costwarden_series", metric="process_open_fds") == 1
+    assert value_of(page, "costwarden_series", metric="ai_spend_monthly_usd") == 1
+    assert value_of(page, "costwarden_collector_up", collector="other") == 1
+
+
 def test_a_metric_may_have_a_limit_of_its_own(page_of, collector):
     page = page_of(collector(ai_requests_total=tenants(10)), series_limit=3, series_limits={"ai_requests_total": 10})
     assert value_of(page, "costwarden_series", metric="ai_requests_total") == 10

@@ -39,7 +39,9 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(413, "body_too_large", f"the body is larger than {limit} bytes", headers=((b"connection", b"close"),))
+    # The connection stays open, and uvicorn drops the rest of the body as it comes: closed at once, most clients would hear of a
+    # broken pipe and not of the limit.
+    return Problem(413, "body_too_large", f"the body is larger than {limit} bytes")
 
 
 def json_answer(content: Any, headers: Headers = (), status: int = 200, content_type: bytes = b"application/json") -> Answer:

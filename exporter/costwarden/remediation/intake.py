@@ -108,7 +108,7 @@ def parse_webhook(payload: bytes) -> Delivery:
         envelope = _ENVELOPE.decode(payload)
     except msgspec.ValidationError as error:
         raise InvalidWebhook(422, f"not an Alertmanager webhook: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidWebhook(400, f"not JSON: {error}") from error
     if envelope.version != "4":
         raise InvalidWebhook(422, f"webhook version {envelope.version!r} is not known; costwarden reads version 4")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # Characters of a value in a sentence about it.
 LONGEST_VALUE = 100
 
-_CSV = "auto_detect = false, header = true, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
+_CSV = "auto_detect = false, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -95,9 +95,9 @@ def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: R
         return Reading(summary, {}, [], tuple(_notes(summary, bill)))
     # With lines, and without what breaks a row: slower, for files that have something to tell.
     copy = scratch / "with_lines.csv"
-    met = copy_with_lines(path, copy, list(positions.values()), rules.keep_rejected_rows)
-    types = {"line": "BIGINT", "lines": "BIGINT"} | {f"c{position}": "VARCHAR" for position in positions.values()}
-    bill = Bill(_csv_table(copy, types), columns, line="line", lines="lines", has_nulls=True)
+    met = copy_with_lines(path, copy, rules.keep_rejected_rows)
+    table = _csv_table(copy, {"line": "BIGINT", "lines": "BIGINT", **types}, header=False)
+    bill = Bill(table, columns, line="line", lines="lines", has_nulls=True)
     summary = _roll_up(connection, bill, rules)
     if _rows_seen(summary) != met.rows:
         raise UnreadableBill(f"has {met.rows} rows, of which DuckDB reads {_rows_seen(summary)}")
@@ -131,11 +131,11 @@ def _roll_up(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> Summar
     return roll_up(connection, bill, rules.attribution, rules.rates, rules.default_currency)
 
 
-def _csv_table(path: Path, types: Mapping[str, str]) -> str:
+def _csv_table(path: Path, types: Mapping[str, str], *, header: bool = True) -> str:
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
     nulls = ", ".join(f"'{null}'" for null in NULLS)
     compression = "gzip" if path.suffix == ".gz" else "none"
-    options = f"{_CSV}, compression = '{compression}', nullstr = [{nulls}], columns = {{{columns}}}"
+    options = f"{_CSV}, header = {header}, compression = '{compression}', nullstr = [{nulls}], columns = {{{columns}}}"
     return f"read_csv({literal(str(path))}, {options})"
 
 

@@ -8,7 +8,7 @@ without an error too. Here every row gets its line, and of a broken one only its
 import csv
 import io
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -24,8 +24,10 @@ LONGEST_ROW = 500_000
 DAMAGED: tuple[type[Exception], ...] = (EOFError, isal_zlib.error)  # type: ignore[assignment]
 """What reading a damaged gzip file raises, beside `OSError`."""
 
-_UNCLOSED = "unexpected end of data"
-"""What Python's csv says of a quote that is still open at the end."""
+_UNCLOSED = ("unexpected end of data", f"field larger than field limit ({LONGEST_ROW})")
+"""What Python's csv says of a quote that is still open at the end, or after so much that it cannot be meant."""
+
+_ENDS = "\r\n"
 
 
 class BrokenRow(msgspec.Struct, frozen=True):
@@ -34,15 +36,6 @@ class BrokenRow(msgspec.Struct, frozen=True):
     line: int
     detail: str
     content: str
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A row, and where it begins."""
-
-    line: int
-    lines: int
-    """How many lines it takes: more than one where a quoted value has newlines."""
-    values: list[str]
 
 
 class Copy(msgspec.Struct):
@@ -80,8 +73,8 @@ def count_lines(path: Path) -> int:
     return newlines + (not last.endswith(b"\n"))
 
 
-def copy_with_lines(path: Path, target: Path, wanted: Sequence[int], keep: int) -> Copy:
-    """Write the `wanted` columns of the readable rows to the CSV file `target`, after the row's line and its number of lines.
+def copy_with_lines(path: Path, target: Path, keep: int) -> Copy:
+    """Write the readable rows to the CSV file `target`, each after its line and its number of lines, without a header.
 
     A row of the copy is a line: newlines in values become spaces. Of the broken rows the first `keep` are given with their text.
     Raises what reading `path` and writing `target` raise.
@@ -89,20 +82,20 @@ def copy_with_lines(path: Path, target: Path, wanted: Sequence[int], keep: int) 
     met = Copy()
     one_line = str.maketrans("\r\n", "  ")
     with _open(path) as file, target.open("w", encoding="utf-8", newline="") as out:
-        write = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow
-        write(["line", "lines", *(f"c{position}" for position in wanted)])
+        write_values = csv.writer(out, lineterminator="\n").writerow
         for row in read_rows(file):
             if isinstance(row, BrokenRow):
                 met.broken += 1
                 if len(met.first_broken) < keep:
                     met.first_broken.append(row)
                 continue
-            values = [row.values[position] for position in wanted]
-            if row.lines > 1:
-                values = [value.translate(one_line) for value in values]
+            number, lines, values = row
             met.rows += 1
-            met.undecodable += any("\ufffd" in value for value in values)
-            write([row.line, row.lines, *values])
+            met.undecodable += any("\ufffd" in line for line in lines)
+            if len(lines) == 1:
+                out.write(f"{number},1,{lines[0].rstrip(_ENDS)}\n")
+            else:
+                write_values([number, len(lines), *(value.translate(one_line) for value in values)])
     return met
 
 
@@ -123,54 +116,52 @@ def row_texts(path: Path, lines: Mapping[int, int]) -> dict[int, str]:
     return {number: text.rstrip("\r\n") for number, text in texts.items()}
 
 
-def read_rows(file: TextIO) -> Iterator[Row | BrokenRow]:
-    """The rows below the header, and the lines that are none. An empty line is neither."""
+def read_rows(file: TextIO) -> Iterator[tuple[int, list[str], list[str]] | BrokenRow]:
+    """The rows below the header (line, its lines, values), and the lines that are none. An empty line is neither."""
     # Of the whole process, but only ever raised: a field may be as long as its row.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW))
     header = csv.reader(file)
     width = len(next(header, []))
-    number = header.line_num
-    ahead: deque[str] = deque()
-    while line := _take(ahead, file):
-        number += 1
-        if not line.strip("\r\n"):
-            continue
-        taken = [line]
-        try:
-            values = _parse(taken, ahead, file)
-            problem = "" if len(values) == width else f"{len(values)} values, and the header has {width}"
-        except csv.Error as error:
-            values, problem = [], "a quote is never closed" if str(error) == _UNCLOSED else str(error)
-        if problem:
-            ahead.extendleft(reversed(taken[1:]))
-            yield BrokenRow(number, problem, line.rstrip("\r\n"))
-        else:
-            yield Row(number, len(taken), values)
-            number += len(taken) - 1
-
-
-def _parse(taken: list[str], ahead: deque[str], file: TextIO) -> list[str]:
-    """The values of the row that begins with `taken`, to which the lines are added that a quoted newline continues."""
+    number = header.line_num + 1
+    feed = _Feed(file)
+    rows = csv.reader(feed, strict=True, skipinitialspace=True)
     while True:
-        text = "".join(taken)
+        feed.taken = taken = []
+        problem, values = "", None
         try:
-            return next(csv.reader([text], strict=True, skipinitialspace=True))
+            values = next(rows, None)
         except csv.Error as error:
-            if str(error) != _UNCLOSED:
-                raise
-            # Only a line with a quote can close the open one: the lines before it need no new attempt.
-            length, line = len(text), ""
-            while '"' not in line:
-                line = _take(ahead, file)
-                taken.append(line)
-                length += len(line)
-                if not line or length > LONGEST_ROW:
-                    taken[:] = filter(None, taken)
-                    raise
+            problem = "a quote is never closed" if str(error) in _UNCLOSED else str(error)
+        if not taken:
+            return
+        if not problem and values is not None and len(values) != width and taken[0].strip(_ENDS):
+            problem = f"{len(values)} values, and the header has {width}"
+        if problem:
+            # What follows the broken line may be good.
+            feed.ahead.extendleft(reversed(taken[1:]))
+            yield BrokenRow(number, problem, taken[0].rstrip(_ENDS))
+            number += 1
+            continue
+        if values:
+            yield number, taken, values
+        number += len(taken)
 
 
-def _take(ahead: deque[str], file: TextIO) -> str:
-    return ahead.popleft() if ahead else next(file, "")
+class _Feed:
+    """The lines of a file, noting those that were taken and giving those again that were put back."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.ahead: deque[str] = deque()
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        line = self.ahead.popleft() if self.ahead else next(self._file)
+        self.taken.append(line)
+        return line
 
 
 def _open(path: Path) -> TextIO:

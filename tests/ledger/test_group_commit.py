@@ -1,0 +1,341 @@
+"""Group commit: what waits shares one transaction, nobody is answered before it is durable, and a mistake is its own caller's."""
+
+import asyncio
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy
+
+from costwarden.ledger import LedgerUnavailable
+from costwarden.ledger.commit import GROUP_LIMIT
+
+INSERT = "INSERT INTO suspended_tenants (tenant_id) VALUES (?)"
+
+
+def insert(tenant_id):
+    return lambda connection: connection.exec_driver_sql(INSERT, (tenant_id,))
+
+
+def tenants(ledger):
+    """As another process sees them."""
+    other = sqlite3.connect(ledger.path)
+    found = sorted(row[0] for row in other.execute("SELECT tenant_id FROM suspended_tenants"))
+    other.close()
+    return found
+
+
+@pytest.fixture
+def callers():
+    with ThreadPoolExecutor(max_workers=32) as pool:
+        yield pool
+
+
+@pytest.fixture
+def held(callers, wait_until):
+    """`with held(ledger) as waiting: …; waiting(3)`: keeps the writer busy, so that what comes meanwhile is one group."""
+
+    @contextmanager
+    def hold(ledger):
+        busy, free = threading.Event(), threading.Event()
+
+        def occupy(_):
+            busy.set()
+            assert free.wait(30)
+
+        callers.submit(ledger.write, occupy)
+        assert busy.wait(10)
+        try:
+            yield lambda number: wait_until(lambda: len(ledger.writer._waiting) == number)
+        finally:
+            free.set()
+
+    return hold
+
+
+class Notes:
+    """A participant that keeps names in memory and writes them with the group."""
+
+    def __init__(self):
+        self.begun = []
+        self.noted = []
+        self.rollbacks = 0
+        self.flushing = lambda: None
+
+    def begin(self, connection, foreign_change):
+        self.begun.append(foreign_change)
+
+    def note(self, name):
+        self.noted.append(name)
+        return name.upper()
+
+    def flush(self, connection):
+        self.flushing()
+        for name in self.noted:
+            connection.exec_driver_sql(INSERT, (name,))
+        self.noted = []
+
+    def rolled_back(self):
+        self.rollbacks += 1
+        self.noted = []
+
+
+def test_a_caller_is_answered_once_others_can_read_what_it_wrote(ledger):
+    ledger.write(insert("acme"))
+    assert tenants(ledger) == ["acme"]
+
+
+def test_what_waits_shares_one_transaction(ledger, callers, held):
+    ledger.write(lambda _: None)
+    before = ledger.writer.commits
+    with held(ledger) as waiting:
+        answers = [callers.submit(ledger.write, insert(f"{number:02}")) for number in range(20)]
+        waiting(20)
+    assert [answer.result() is not None for answer in answers] == [True] * 20
+    assert tenants(ledger) == [f"{number:02}" for number in range(20)]
+    # The one that held the writer changed nothing.
+    assert ledger.writer.commits == before + 1
+
+
+def test_a_group_is_bounded_so_that_its_first_caller_does_not_wait_for_ever(open_ledger, callers, held):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+    names = [f"{number:04}" for number in range(2 * GROUP_LIMIT + 1)]
+
+    async def everybody():
+        return await asyncio.gather(*(ledger.writer.step(notes.note, name) for name in names))
+
+    ledger.write(lambda _: None)
+    before = ledger.writer.commits
+    with held(ledger) as waiting:
+        answers = callers.submit(asyncio.run, everybody())
+        waiting(len(names))
+    assert answers.result() == [name.upper() for name in names]
+    # 512 + 512 + 1
+    assert ledger.writer.commits == before + 3
+
+
+def test_nobody_is_answered_before_the_commit(open_ledger, callers, wait_until):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+    reached, go_on = threading.Event(), threading.Event()
+    notes.flushing = lambda: (reached.set(), go_on.wait(10))
+    answer = callers.submit(ledger.writer.step_blocking, notes.note, "acme")
+    assert reached.wait(10)
+    assert not answer.done()
+    go_on.set()
+    assert answer.result() == "ACME"
+    assert tenants(ledger) == ["acme"]
+
+
+def test_a_statement_that_fails_fails_alone_and_leaves_nothing(ledger, callers, held):
+    ledger.write(insert("there"))
+
+    def half(connection):
+        connection.exec_driver_sql(INSERT, ("half",))
+        raise LookupError("no such budget")
+
+    with held(ledger) as waiting:
+        first = callers.submit(ledger.write, insert("first"))
+        waiting(1)
+        failing = callers.submit(ledger.write, half)
+        waiting(2)
+        repeating = callers.submit(ledger.write, insert("there"))
+        waiting(3)
+        last = callers.submit(ledger.write, insert("last"))
+        waiting(4)
+    with pytest.raises(LookupError, match="no such budget"):
+        failing.result()
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        repeating.result()
+    first.result()
+    last.result()
+    assert tenants(ledger) == ["first", "last", "there"]
+    assert (ledger.writer.healthy, ledger.writer.write_errors) == (True, 0)
+
+
+def test_a_statement_sees_what_the_steps_before_it_have_gathered(open_ledger, callers, held):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+    with held(ledger) as waiting:
+        step = callers.submit(ledger.writer.step_blocking, notes.note, "acme")
+        waiting(1)
+        count = callers.submit(
+            ledger.write, lambda connection: connection.exec_driver_sql("SELECT count(*) FROM suspended_tenants").scalar_one()
+        )
+        waiting(2)
+    assert (step.result(), count.result()) == ("ACME", 1)
+
+
+def test_a_step_that_breaks_its_promise_fails_the_group_and_is_forgotten(open_ledger, callers, held):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+    with held(ledger) as waiting:
+        innocent = callers.submit(ledger.writer.step_blocking, notes.note, "acme")
+        waiting(1)
+        broken = callers.submit(ledger.writer.step_blocking, lambda _: 1 / 0, None)
+        waiting(2)
+    for answer in (innocent, broken):
+        with pytest.raises(
+            LedgerUnavailable, match="the ledger did not commit: ZeroDivisionError in the same transaction"
+        ):
+            answer.result()
+    assert notes.rollbacks == 1
+    assert not ledger.writer.healthy
+    assert ledger.writer.step_blocking(notes.note, "umbrella") == "UMBRELLA"
+    assert tenants(ledger) == ["umbrella"]
+    assert ledger.writer.healthy
+
+
+def test_the_participant_hears_of_writes_of_others_and_not_of_its_own(open_ledger):
+    notes = Notes()
+    ledger, beside = open_ledger(participant=notes), open_ledger()
+    ledger.write(insert("ours"))
+    ledger.write(insert("ours again"))
+    beside.write(insert("theirs"))
+    ledger.write(lambda _: None)
+    ledger.write(lambda _: None)
+    # A new connection takes everything for news.
+    assert notes.begun == [True, False, True, False]
+
+
+def test_a_change_is_told_and_a_look_is_not(open_ledger):
+    ledger, beside = open_ledger(), open_ledger()
+    told = []
+    ledger.writer.on_change = lambda: told.append(tenants(ledger))
+    ledger.write(lambda _: None)
+    told.clear()
+    ledger.write(insert("a"))
+    ledger.write(lambda connection: connection.exec_driver_sql("SELECT 1"))
+    beside.write(insert("b"))
+    ledger.write(lambda connection: connection.exec_driver_sql("SELECT 1"))
+    assert told == [["a"], ["a", "b"]]
+
+
+def test_close_commits_what_waits(ledger, callers, held, wait_until):
+    with held(ledger) as waiting:
+        answers = [callers.submit(ledger.write, insert(f"{number:02}")) for number in range(10)]
+        waiting(10)
+        closing = callers.submit(ledger.close)
+        wait_until(lambda: ledger.writer._closed)
+    closing.result()
+    assert [answer.exception() for answer in answers] == [None] * 10
+    assert len(tenants(ledger)) == 10
+
+
+def test_whoever_comes_while_it_closes_is_answered_or_refused(open_ledger, callers):
+    for _ in range(20):
+        ledger = open_ledger()
+        start = threading.Barrier(9)
+
+        def write(ledger=ledger, start=start):
+            start.wait()
+            for _ in range(50):
+                ledger.write(lambda _: None)
+
+        answers = [callers.submit(write) for _ in range(8)]
+        start.wait()
+        ledger.close()
+        refusals = [answer.exception(timeout=10) for answer in answers]
+        assert {str(refusal) for refusal in refusals if refusal is not None} <= {"the ledger is closed"}
+
+
+def test_a_caller_that_leaves_does_not_take_its_neighbours_answer_along(ledger):
+    async def leave():
+        free = threading.Event()
+        holding = asyncio.create_task(ledger.write_async(lambda _: free.wait(10)))
+        leaving = asyncio.create_task(ledger.write_async(insert("leaving")))
+        staying = asyncio.create_task(ledger.write_async(insert("staying")))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(holding, staying)
+        return leaving.cancelled()
+
+    assert asyncio.run(leave())
+    assert tenants(ledger) == ["leaving", "staying"]
+
+
+@pytest.fixture
+def leave(wait_until):
+    """`leave(ledger, notes)`: a caller whose event loop stops before its answer; gives the loop."""
+    loops = []
+
+    def abandon(ledger, notes):
+        loop = asyncio.new_event_loop()
+        loops.append(loop)
+        task = loop.create_task(ledger.writer.step(notes.note, "gone"))
+        loop.run_until_complete(asyncio.sleep(0))
+        wait_until(lambda: len(ledger.writer._waiting) == 1)
+        return loop, task
+
+    yield abandon
+    for loop in loops:
+        if not loop.is_closed():
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+                loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            loop.close()
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "standing still"])
+def test_an_event_loop_that_is_gone_does_not_hold_up_the_others(open_ledger, callers, held, leave, closed):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+
+    async def stay(name):
+        return await ledger.writer.step(notes.note, name)
+
+    with held(ledger) as waiting:
+        loop, task = leave(ledger, notes)
+        if closed:
+            task.cancel()
+            loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            loop.close()
+        staying = [callers.submit(asyncio.run, stay(f"here {number}")) for number in range(3)]
+        waiting(4)
+    assert sorted(answer.result(timeout=10) for answer in staying) == ["HERE 0", "HERE 1", "HERE 2"]
+    assert asyncio.run(stay("later")) == "LATER"
+    assert tenants(ledger) == ["gone", "here 0", "here 1", "here 2", "later"]
+
+
+def test_an_event_loop_goes_on_while_another_process_writes(open_ledger):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+    other = sqlite3.connect(ledger.path, isolation_level=None)
+
+    async def meanwhile():
+        assert await ledger.writer.step(notes.note, "before") == "BEFORE"
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [asyncio.create_task(ledger.writer.step(notes.note, f"during {number}")) for number in range(3)]
+        # The loop turns, and nobody is answered.
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            assert not any(task.done() for task in waiting)
+        other.execute(INSERT, ("theirs",))
+        other.execute("COMMIT")
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(meanwhile()) == ["DURING 0", "DURING 1", "DURING 2"]
+    other.close()
+    assert tenants(ledger) == ["before", "during 0", "during 1", "during 2", "theirs"]
+    assert notes.begun[-1], "the participant did not hear of the other's write"
+
+
+def test_steps_of_event_loops_and_of_threads_are_all_answered(open_ledger, callers):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+
+    async def many(loop):
+        return await asyncio.gather(*(ledger.writer.step(notes.note, f"loop {loop} {number:03}") for number in range(200)))
+
+    def few(thread):
+        return [ledger.writer.step_blocking(notes.note, f"thread {thread} {number:03}") for number in range(20)]
+
+    answers = [callers.submit(asyncio.run, many(loop)) for loop in range(4)] + [callers.submit(few, thread) for thread in range(4)]
+    names = [name for answer in answers for name in answer.result(timeout=60)]
+    assert len(names) == 4 * 200 + 4 * 20
+    assert tenants(ledger) == sorted(name.lower() for name in names)

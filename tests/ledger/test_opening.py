@@ -1,0 +1,131 @@
+"""A ledger that opens is durable and has one owner; one that does not open says why."""
+
+import subprocess
+import sys
+
+import pytest
+
+from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
+
+
+def pragma(connection, name):
+    return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+
+
+FULL = 2
+"""https://www.sqlite.org/pragma.html#pragma_synchronous"""
+
+
+def test_every_connection_writes_ahead_and_syncs_at_every_commit(ledger):
+    with ledger.read() as connection:
+        assert (pragma(connection, "journal_mode"), pragma(connection, "synchronous")) == ("wal", FULL)
+    assert ledger.write(lambda connection: (pragma(connection, "journal_mode"), pragma(connection, "synchronous"))) == ("wal", FULL)
+
+
+def test_what_was_written_is_there_when_it_is_opened_again(open_ledger):
+    first = open_ledger()
+    first.write(lambda connection: connection.exec_driver_sql("INSERT INTO suspended_tenants (tenant_id) VALUES ('acme')"))
+    first.close()
+    with open_ledger().read() as connection:
+        assert connection.exec_driver_sql("SELECT tenant_id FROM suspended_tenants").scalar_one() == "acme"
+
+
+def test_a_reader_sees_one_moment_while_others_write(ledger):
+    count = "SELECT count(*) FROM suspended_tenants"
+    with ledger.read() as connection:
+        assert connection.exec_driver_sql(count).scalar_one() == 0
+        ledger.write(lambda writer: writer.exec_driver_sql("INSERT INTO suspended_tenants (tenant_id) VALUES ('acme')"))
+        assert connection.exec_driver_sql(count).scalar_one() == 0
+    with ledger.read() as connection:
+        assert connection.exec_driver_sql(count).scalar_one() == 1
+
+
+def test_a_second_owner_is_refused_because_two_would_spend_the_same_budget_twice(open_ledger, database_url):
+    path = open_ledger(owner=True).path
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(database_url, owner=True)
+    assert str(refusal.value) == f"{path}: another costwarden serves this ledger; two would spend the same budget twice"
+
+
+def test_an_owner_in_another_process_is_refused_too(open_ledger, database_url, project):
+    open_ledger(owner=True)
+    program = "import sys; from costwarden.ledger import Ledger; Ledger(sys.argv[1], owner=True)"
+    environ = {"PYTHONPATH": str(project / "exporter")}
+    other = subprocess.run([sys.executable, "-c", program, database_url], capture_output=True, text=True, env=environ, check=False)
+    assert other.returncode == 1
+    assert "another costwarden serves this ledger" in other.stderr
+
+
+def test_ownership_ends_with_close(open_ledger):
+    open_ledger(owner=True).close()
+    open_ledger(owner=True)
+
+
+def test_ownership_ends_where_opening_fails(tmp_path):
+    path = tmp_path / "costwarden.db"
+    path.write_bytes(b"not a database, and longer than the header of one\n" * 100)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="file is not a database"):
+            Ledger(f"sqlite:///{path}", owner=True)
+
+
+def test_readers_and_the_command_line_open_beside_the_owner(open_ledger):
+    open_ledger(owner=True)
+    beside = open_ledger()
+    assert beside.write(lambda connection: connection.exec_driver_sql("SELECT 1").scalar_one()) == 1
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path):
+    path = tmp_path / "gone" / "costwarden.db"
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(f"sqlite:///{path}")
+    assert str(refusal.value) == f"{path}: the directory {path.parent} does not exist"
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path):
+    path = tmp_path / "costwarden.db"
+    content = b"not a database, and longer than the header of one\n" * 100
+    path.write_bytes(content)
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(f"sqlite:///{path}")
+    assert str(refusal.value) == f"{path}: cannot be opened as a ledger: file is not a database"
+    assert path.read_bytes() == content
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(f"sqlite:///{tmp_path}")
+    assert str(refusal.value) == f"{tmp_path}: cannot be opened as a ledger: unable to open database file"
+
+
+def test_a_lock_that_cannot_be_made_is_named(tmp_path):
+    lock = tmp_path / "costwarden.db.lock"
+    lock.mkdir()
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(f"sqlite:///{tmp_path / 'costwarden.db'}", owner=True)
+    assert str(refusal.value) == f"{lock}: Is a directory"
+
+
+@pytest.mark.parametrize(
+    ("database_url", "sentence"),
+    [
+        ("costwarden.db", "database_url: is not a URL, as `sqlite:///PATH`"),
+        ("sqlite://", "database_url sqlite://: this version keeps its ledger in a file, `sqlite:///PATH`"),
+        ("sqlite:///:memory:", "database_url sqlite:///%3Amemory%3A: this version keeps its ledger in a file, `sqlite:///PATH`"),
+        (
+            "postgresql://costwarden:hunter2@db/costwarden",
+            "database_url postgresql://costwarden:***@db/costwarden: this version keeps its ledger in a file, `sqlite:///PATH`",
+        ),
+    ],
+)
+def test_a_url_that_names_no_file_is_refused_without_its_password(database_url, sentence):
+    with pytest.raises(LedgerError) as refusal:
+        Ledger(database_url)
+    assert str(refusal.value) == sentence
+
+
+def test_a_ledger_that_is_closed_refuses_to_write(ledger):
+    ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerUnavailable, match="the ledger is closed"):
+        ledger.write(lambda connection: None)

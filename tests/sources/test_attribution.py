@@ -1,0 +1,121 @@
+"""Tags, accounts and services to team, feature, tenant and environment."""
+
+import pytest
+
+from costwarden.sources.attribution import Attribution, parse_tags
+from costwarden.sources.settings import AttributionSettings
+
+COLUMNS = {"provider_name": "aws", "billing_account_id": "111122223333", "sub_account_id": "444455556666", "service_name": "Amazon Bedrock"}
+
+
+@pytest.fixture
+def attribute():
+    """`attribute([rule, …], tags={…}, service_name=…)`: team, feature, tenant and environment of a charge."""
+
+    def run(rules=(), tags=(), **columns):
+        settings = AttributionSettings.model_validate({"rules": rules})
+        return Attribution(settings).attribute(COLUMNS | columns, dict(tags))
+
+    return run
+
+
+def test_without_rules_the_tags_of_the_same_names_are_taken(attribute):
+    assert attribute() == ("", "", "", "")
+    tags = {"team": "search", "feature": "chat", "tenant_id": "acme", "environment": "prod"}
+    assert attribute(tags=tags) == ("search", "chat", "acme", "prod")
+    assert attribute(tags={"tenant": "acme", "env": "prod"}) == ("", "", "acme", "prod")
+    assert attribute(tags={"tenant_id": "acme", "tenant": "other"}) == ("", "", "acme", "")
+
+
+@pytest.mark.parametrize(
+    ("rule", "team"),
+    [
+        ({"origins": ["tag:CostCenter"]}, "cc-1042"),
+        ({"origins": ["tag: costcenter "]}, "cc-1042"),
+        ({"origins": ["tag:owner", "tag:CostCenter"]}, "cc-1042"),
+        ({"origins": ["tag:CostCenter"], "values": {"cc-10*": "payments"}}, "payments"),
+        ({"origins": ["tag:CostCenter"], "values": {"cc-1041": "web"}}, "from the tag"),
+        ({"origins": ["tag:CostCenter", "sub_account_id"], "values": {"4444*": "research"}}, "research"),
+        ({"origins": ["sub_account_id"], "values": {"444455556666": "first", "4444*": "second"}}, "first"),
+        ({"origins": ["sub_account_id"], "values": {"4444*": "first", "444455556666": "second"}}, "first"),
+        ({"origins": ["billing_account_id"], "values": {"1111????3333": "payer"}}, "payer"),
+        ({"origins": ["service_name"], "values": {"Amazon Bedrock*": "ai"}}, "ai"),
+        ({"origins": ["service_name"], "values": {"amazon bedrock": "ai"}}, "from the tag"),
+        ({"origins": ["service_name"], "values": {"Amazon [AB]*": "ai"}}, "ai"),
+        ({"origins": ["provider_name"], "values": {"aws": "cloud"}}, "cloud"),
+        ({"origins": ["provider_name"]}, "aws"),
+    ],
+)
+def test_a_rule_reads_its_origins_in_order_and_the_defaults_hold_where_it_sets_nothing(attribute, rule, team):
+    tags = {"costcenter": "cc-1042", "team": "from the tag"}
+    assert attribute([{"target": "team", **rule}], tags)[0] == team
+
+
+def test_the_first_rule_that_sets_a_target_wins_and_targets_do_not_meet(attribute):
+    rules = [
+        {"target": "team", "origins": ["tag:absent"]},
+        {"target": "environment", "origins": ["sub_account_id"], "values": {"*": "prod"}},
+        {"target": "team", "origins": ["service_name"], "values": {"*": "one"}},
+        {"target": "team", "origins": ["service_name"], "values": {"*": "two"}},
+    ]
+    assert attribute(rules) == ("one", "", "", "prod")
+
+
+def test_the_defaults_can_be_replaced():
+    settings = AttributionSettings.model_validate({"defaults": [{"target": "team", "origins": ["tag:squad"]}]})
+    assert Attribution(settings).attribute(COLUMNS, {"squad": "a", "team": "b", "env": "prod"}) == ("a", "", "", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("", {}),
+        ("{}", {}),
+        ("[]", {}),
+        ('{"Team": "search"}', {"team": "search"}),
+        ('{"org": "trey", " org": "other"}', {"org": "trey"}),
+        ('{"org": "", " ORG ": "other"}', {"org": "other"}),
+        ('{"org": "a", "org": "b"}', {"org": "a"}),
+        ('{"n": 5, "yes": true, "none": null, "list": ["a"]}', {"n": "5", "yes": "true", "list": '["a"]'}),
+        ('{"team": "  search  "}', {"team": "search"}),
+        ('[{"key": "team", "value": "search"}, {"Key": "env", "Value": "prod"}]', {"team": "search", "env": "prod"}),
+        ('[{"key": "team"}]', {}),
+        ('{"\\u0074eam": "search"}', {"team": "search"}),
+        ("{", None),
+        ("7", None),
+        ("null", None),
+        ('"team"', None),
+        ('["team"]', None),
+        ('[{"name": "team"}]', None),
+        ('[["key", "team"]]', None),
+        ("[" * 100_000, None),
+    ],
+)
+def test_tags_are_read_as_keys_without_case_and_outer_spaces(text, tags):
+    assert parse_tags(text) == tags
+
+
+def test_a_bill_is_attributed_row_by_row(write_bill, read_one, by):
+    write_bill(
+        "bill.csv",
+        {"BilledCost": "1", "Tags": '{"CostCenter": "cc-1"}'},
+        {"BilledCost": "2", "Tags": '{"CostCenter": "cc-2"}'},
+        {"BilledCost": "4", "Tags": '{"CostCenter": "cc-2"}', "ServiceName": "Amazon Bedrock"},
+        {"BilledCost": "8", "SubAccountId": "999"},
+        {"BilledCost": "16", "Tags": "NULL"},
+    )
+    change = read_one(
+        rules=[
+            {"target": "feature", "origins": ["service_name"], "values": {"*Bedrock": "chat"}},
+            {"target": "team", "origins": ["tag:costcenter", "sub_account_id"], "values": {"cc-1": "web", "cc-*": "data", "999": "lab"}},
+        ]
+    )
+    assert by(change, "team", "feature") == {("web", ""): 1, ("data", ""): 2, ("data", "chat"): 4, ("lab", ""): 8, ("", ""): 16}
+
+
+def test_as_many_combinations_of_tags_as_rows_are_all_attributed(write_bill, read_one, by):
+    # More than one batch of 5,000.
+    count = 6_000
+    write_bill("bill.csv", *({"Tags": f'{{"team": "t{number % 7}", "Name": "{number}"}}'} for number in range(count)))
+    sums = by(read_one(), "team")
+    assert sums == {f"t{number}": len(range(number, count, 7)) for number in range(7)}
