@@ -60,7 +60,10 @@ def post(path: str, body: bytes) -> bytes:
 
 
 def run_pairs(port: int, connections: int, pairs: int, first: Callable[[int], bytes], second: Callable[[bytes, int], bytes]) -> Result:
-    """`pairs` times a request `first(connection)` and then `second(answer, connection)`, spread over `connections`; every answer must be 200."""
+    """`pairs` times a request `first(connection)` and then `second(answer, connection)`, spread over `connections`.
+
+    Every answer must be 200.
+    """
 
     async def measure() -> Result:
         loop = asyncio.get_running_loop()
