@@ -123,6 +123,7 @@ class Server:
             raise Problem(422, "invalid_config", str(error)) from None
         except LedgerUnavailable as error:
             self._loaded = (False, self._loaded[1])
+            self._page.changed()
             raise Problem(503, "ledger_unavailable", str(error)) from None
 
     def _reload(self) -> None:

@@ -180,7 +180,8 @@ class GroupCommit:
             try:
                 raw.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode == sqlite3.SQLITE_BUSY and not patience_seconds:
+                # The low byte: there are kinds of busy, such as while another process recovers the log of one that was killed.
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY and not patience_seconds:
                     return None
                 raise
             if patience_seconds:

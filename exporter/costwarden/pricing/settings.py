@@ -84,18 +84,18 @@ class PricingSettings(Settings):
     """What usage costs: overrides, then prices per operation, then genai-prices, else the decision about unknown prices."""
 
     overrides: tuple[PriceOverride, ...] = ()
-    """Dated prices that come before all others. Append; do not change one that has been in force. Default none."""
+    """Dated prices that come before all others. Append; do not change one that has been in force."""
     unknown_price: Literal["deny", "fallback", "zero"] = "deny"
     """What becomes of a call whose price nobody knows. `deny`: it is refused; one that was made anyway costs 0 and counts as unpriced.
-    `fallback`: it costs the three prices below. `zero`: it is allowed, costs 0 and counts as unpriced. Default `deny`."""
+    `fallback`: it costs the three prices below. `zero`: it is allowed, costs 0 and counts as unpriced."""
     fallback_usd_per_call: Usd = Decimal("0.01")
-    """USD per call under `fallback`. Default 0.01, the default cost of the operation cost table."""
+    """USD per call under `fallback`; the default is the default cost of the operation cost table."""
     fallback_input_usd_mtok: Price = Decimal(0)
-    """USD per million input tokens under `fallback`, beside the price per call. Default 0."""
+    """USD per million input tokens under `fallback`, beside the price per call."""
     fallback_output_usd_mtok: Price = Decimal(0)
-    """USD per million output tokens under `fallback`, beside the price per call. Default 0."""
+    """USD per million output tokens under `fallback`, beside the price per call."""
     cheaper_models: tuple[ModelChoice, ...] = ()
-    """Models that a denial may propose instead; the cheapest that fits is named. Default none."""
+    """Models that a denial may propose instead; the cheapest that fits is named."""
 
     @model_validator(mode="after")
     def _appended_not_repeated(self) -> Self:

@@ -126,7 +126,8 @@ def read_rows(file: TextIO) -> Iterator[tuple[int, list[str], list[str]] | Broke
     feed = _Feed(file)
     rows = csv.reader(feed, strict=True, skipinitialspace=True)
     while True:
-        feed.taken = taken = []
+        taken: list[str] = []
+        feed.taken = taken
         problem, values = "", None
         try:
             values = next(rows, None)

@@ -46,7 +46,7 @@ PROVIDERS = {
 
 _KEPT = ("billing_account_id", "sub_account_id", "service_name", "service_category", "region_id", "charge_category")
 _COMBINATION = ("provider_name", "billing_account_id", "sub_account_id", "service_name", "tags")
-_SUMS = ", ".join(f"sum({cost}) AS {cost}" for cost in COSTS)
+_SUMS = ", ".join(f"sum({cost}) FILTER (reason = '') AS {cost}" for cost in COSTS)
 
 
 class Summary(msgspec.Struct, frozen=True):

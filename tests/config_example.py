@@ -1,0 +1,186 @@
+"""Writes docs/costwarden.example.yaml: every key that the models know, its docstring as a comment, and its default."""
+
+import textwrap
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from costwarden.config import Config, _models_in
+
+WIDTH = 140
+INDENT = "  "
+
+HEAD = """Every key of `costwarden.yaml`. All may be left out but those marked `Required.`; what a list or a mapping holds is an example.
+Where another value than the default stands, its comment ends with the default. `costwarden check-config` checks a file; after a
+change SIGHUP or POST /-/reload has a running server read it again. Relative paths are meant from the directory of the file.
+
+Written from the docstrings of the settings by `make golden`: change them, not this file."""
+
+EXAMPLES: dict[str, Any] = {
+    "auth": {
+        "tokens": [
+            {"name": "prometheus", "role": "viewer", "secret": {"file": "tokens/prometheus"}},
+            {"name": "alertmanager", "role": "alertmanager", "secret": {"file": "tokens/alertmanager"}},
+            {"name": "applications", "role": "service", "secret": {"file": "tokens/applications"}},
+            {"name": "on-call", "role": "operator", "secret": {"file": "tokens/on-call"}},
+            {"name": "deployment", "role": "admin", "secret": {"env": "COSTWARDEN_ADMIN_TOKEN"}},
+        ]
+    },
+    "sources": [
+        {"name": "aws", "path": "bills/aws"},
+        {"name": "oracle", "path": "/var/lib/bills/oracle", "default_currency": "EUR", "interval_seconds": 3600},
+    ],
+    "attribution": {
+        "rules": [
+            {
+                "target": "team",
+                "origins": ["tag:cost-center", "sub_account_id"],
+                "values": {"4711": "search", "47*": "platform", "123456789012": "data"},
+            },
+            {"target": "environment", "origins": ["sub_account_id"], "values": {"123456789012": "dev"}},
+        ]
+    },
+    "exchange_rates": {
+        "currencies": {"EUR": [{"valid_from": date(2025, 1, 1), "usd": 1.0389}, {"valid_from": date(2025, 2, 1), "usd": 1.0393}]}
+    },
+    "pricing": {
+        "overrides": [
+            {
+                "valid_from": date(2025, 1, 1),
+                "provider": "anthropic",
+                "model": "claude-3-5-sonnet*",
+                "input_usd_mtok": 2.7,
+                "output_usd_mtok": 13.5,
+            },
+            {"valid_from": date(2025, 7, 1), "model": "in-house-*", "input_usd_mtok": 0.2, "output_usd_mtok": 0.2},
+            {"valid_from": date(2025, 1, 1), "operation": "image_generation", "usd_per_image": 0.04},
+        ],
+        "cheaper_models": [{"model": "claude-3-5-haiku-20241022", "provider": "anthropic"}, {"model": "gpt-4o-mini"}],
+    },
+    "budgets": {
+        "configured": [
+            {"name": "acme", "scope": {"tenant_id": "acme"}, "limit_usd": 500, "action": "suspend-ai-tenant"},
+            {"name": "reports-daily", "scope": {"feature": "reports"}, "period": "day", "limit_usd": 25.5},
+            {"name": "everything", "limit_usd": 20000, "soft_limit_ratio": 0.9},
+        ]
+    },
+    "cloud_budgets": [
+        {"name": "aws", "monthly_limit_usd": 10000, "scope": {"provider": "aws"}},
+        {"name": "aws-dev", "monthly_limit_usd": 1000, "scope": {"provider": "aws", "environment": "dev"}, "action": "stop-dev-ec2"},
+    ],
+    "remediation": {
+        "playbooks": [
+            {
+                "name": "suspend-ai-tenant",
+                "script": ["shutdown/suspend_ai_tenant"],
+                "parameters": {"url": "http://127.0.0.1:3010", "token_file": "/run/costwarden/tokens/on-call"},
+                "parameters_from_labels": {"tenant_id": "tenant_id"},
+                "max_targets": 1,
+            },
+            {
+                "name": "stop-dev-ec2",
+                "script": ["shutdown/stop_ec2_instances"],
+                "mode": "approve",
+                "parameters": {"region": "eu-central-1", "tags": {"environment": "dev"}},
+                "max_targets_ratio": 0.5,
+                "protected_targets": ["i-0abc*"],
+                "fresh_sources": ["aws"],
+                "pass_environment": ["AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"],
+                "environment": {"AWS_MAX_ATTEMPTS": "5"},
+            },
+        ]
+    },
+}
+"""What stands in lists, and in mappings of any keys. It cannot be a default, which is that there are none."""
+
+
+def example() -> str:
+    """The text of the file."""
+    return "\n".join([*_comment(HEAD, ""), *_section(Config, EXAMPLES, "")]) + "\n"
+
+
+def _section(model: type[BaseModel], examples: dict[str, Any], indent: str) -> list[str]:
+    unknown = examples.keys() - model.model_fields.keys()
+    assert not unknown, f"{model.__name__} has no {unknown}: mend EXAMPLES"
+    lines: list[str] = []
+    for name, field in model.model_fields.items():
+        if model is Config:
+            lines.append("")
+        inner = _models_in(field.annotation)
+        lines += _comment(_about(field, inner, name in examples), indent)
+        if inner and _is_section(field):
+            lines += [f"{indent}{name}:", *_section(inner[0], examples.get(name, {}), indent + INDENT)]
+        elif inner and name in examples:
+            lines += [f"{indent}{name}:", *_entries(inner[0], examples[name], indent + INDENT)]
+        elif inner:
+            lines += [f"{indent}{name}:", *(line for entry in _default(field) for line in _entry(entry, indent + INDENT))]
+        else:
+            lines.append(f"{indent}{name}: {_flow(examples.get(name, _default(field)))}")
+    return lines
+
+
+def _entries(model: type[BaseModel], examples: Any, indent: str) -> list[str]:
+    """The first entry has every key and its comment, the others what they set."""
+    if isinstance(examples, dict):
+        return [line for key, entries in examples.items() for line in (f"{indent}{key}:", *_entries(model, entries, indent + INDENT))]
+    first, *others = examples
+    lines = _section(model, first, indent + INDENT)
+    lines[0] = f"{indent}- {lines[0].strip()}"
+    return lines + [line for entry in others for line in _entry(entry, indent)]
+
+
+def _entry(entry: dict[str, Any], indent: str) -> list[str]:
+    line = f"{indent}- {_flow(entry)}"
+    if len(line) <= WIDTH:
+        return [line]
+    block = [f"{name}: {_flow(value)}" for name, value in entry.items()]
+    return [f"{indent}{'  ' if number else '- '}{line}" for number, line in enumerate(block)]
+
+
+def _about(field: FieldInfo, inner: list[type[BaseModel]], is_example: bool) -> str:
+    paragraphs = [field.description or ""]
+    if is_example or _is_section(field):
+        # The later paragraphs of a docstring are for those who read the code.
+        paragraphs += [model.__doc__.split("\n\n")[0] for model in inner if model.__doc__]
+    if field.is_required():
+        paragraphs[0] += " Required."
+    elif is_example and not (inner and _is_section(field)):
+        paragraphs[0] += f" Default: `{_flow(_default(field))}`."
+    return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph)
+
+
+def _is_section(field: FieldInfo) -> bool:
+    """Whether the model in it, where there is one, is all of its value."""
+    return get_origin(field.annotation) not in {tuple, dict}
+
+
+def _default(field: FieldInfo) -> Any:
+    return _plain(field.get_default(call_default_factory=True))
+
+
+def _plain(value: Any) -> Any:
+    """What YAML has of it."""
+    if isinstance(value, BaseModel):
+        return _plain(value.model_dump(exclude_defaults=True))
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Decimal | float):
+        return int(value) if value == int(value) else float(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flow(value: Any) -> str:
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    lines = [line for paragraph in text.splitlines() for line in textwrap.wrap(paragraph, WIDTH - len(indent) - 2) or [""]]
+    return [f"{indent}# {line}".rstrip() for line in lines]

@@ -1,0 +1,322 @@
+"""The whole `costwarden.yaml`: each mistake has its sentence, no secret is printed, and the example in docs lacks nothing."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import config_example
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from costwarden.artifacts import artifact_path
+from costwarden.config import Config, ConfigError, _models_in, check_reload, check_secrets, load_config, reveal
+
+FIXTURES = Path(__file__).resolve().parent / "fixtures" / "config"
+BAD = sorted(path.name.removesuffix(".bad.yaml") for path in FIXTURES.glob("*.bad.yaml"))
+OK = sorted(path.name.removesuffix(".ok.yaml") for path in FIXTURES.glob("*.ok.yaml"))
+PACKAGE = Path(__file__).resolve().parent.parent / "exporter" / "costwarden"
+
+SECRET = "hunter2"
+"""What the fixtures write where a secret does not belong."""
+
+PROGRAM = [sys.executable, "-m", "costwarden"]
+
+
+def expected(path: Path) -> str:
+    """What the first lines of a bad fixture say that its error is."""
+    lines = re.findall(r"^# error: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return "\n".join(lines).replace("{path}", str(path)).replace("{scripts}", str(artifact_path("scripts").resolve()))
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return str(caught.value)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """`write(text)` gives the path of a `costwarden.yaml` that says `text`."""
+
+    def to_file(text: str) -> Path:
+        path = tmp_path / "costwarden.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return to_file
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_told_with_file_key_value_and_rule(name):
+    path = FIXTURES / f"{name}.bad.yaml"
+    assert error_of(path) == expected(path)
+
+
+def rules() -> Iterator[str]:
+    """The message of each `raise ValueError` in a module that a configuration is checked by, as a pattern."""
+    for path in (PACKAGE / "config.py", PACKAGE / "settings.py", *PACKAGE.glob("*/settings.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Raise(exc=ast.Call(func=ast.Name(id="ValueError"), args=[ast.Constant(value=str(text))])):
+                    yield re.escape(text)
+                case ast.Raise(exc=ast.Call(func=ast.Name(id="ValueError"), args=[ast.JoinedStr(values=parts)])):
+                    yield "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".+" for part in parts)
+
+
+@pytest.mark.parametrize("rule", sorted(set(rules())))
+def test_each_rule_has_a_file_that_breaks_it(rule):
+    sentences = [expected(FIXTURES / f"{name}.bad.yaml") for name in BAD]
+    assert [sentence for sentence in sentences if re.search(rule, sentence)] != []
+
+
+@pytest.mark.parametrize("name", OK)
+def test_what_is_right_loads(name):
+    assert load_config(FIXTURES / f"{name}.ok.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "{}\n", "---\n", "\ufeff"])
+def test_a_file_that_sets_nothing_is_the_defaults(write, text):
+    path = write(text)
+    assert load_config(path) == Config(database_url=f"sqlite:///{path.parent}/costwarden.db")
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    assert error_of(tmp_path / "costwarden.yaml") == f"{tmp_path}/costwarden.yaml: No such file or directory"
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    # Also for root, who may read everything else.
+    path = tmp_path / "costwarden.yaml"
+    path.symlink_to(path)
+    assert error_of(path) == f"{path}: Too many levels of symbolic links"
+
+
+def test_a_directory_is_told(tmp_path):
+    assert error_of(tmp_path) == f"{tmp_path}: Is a directory"
+
+
+def test_a_file_that_is_not_utf_8_is_told(write):
+    path = write("")
+    path.write_bytes("time_zone: Zürich".encode("latin-1"))
+    assert error_of(path) == f"{path}: is not UTF-8 text"
+
+
+def test_off_without_quotes_is_the_mode_and_not_a_truth_value():
+    remediation = load_config(FIXTURES / "off_is_a_word.ok.yaml").remediation
+    assert (remediation.mode, remediation.playbooks[0].mode) == ("off", "off")
+    assert remediation.playbooks[0].parameters["tags"] == {"spare": "no", "stop": "yes"}
+
+
+def test_a_merged_mapping_gives_way_to_what_is_written_beside_it():
+    scopes = [budget.scope for budget in load_config(FIXTURES / "merged_keys.ok.yaml").cloud_budgets]
+    assert [scope.model_dump(exclude_defaults=True) for scope in scopes] == [
+        {"provider": "aws", "environment": "dev"},
+        {"provider": "aws", "environment": "dev", "region": "eu-central-1"},
+        {"provider": "aws", "environment": "test", "region": "eu-central-1"},
+    ]
+
+
+def test_an_amount_is_what_was_typed_to_the_last_digit(write):
+    config = load_config(write("budgets: {default: {monthly_limit_usd: 1234567.89}}"))
+    assert config.budgets.default.monthly_limit_usd == Decimal("1234567.89")
+
+
+# --- secrets -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_no_message_repeats_what_stands_where_a_secret_belongs(name):
+    assert SECRET not in error_of(FIXTURES / f"{name}.bad.yaml")
+
+
+@pytest.fixture
+def guarded(write: Callable[[str], Path], tmp_path: Path) -> Config:
+    """A configuration with a token from the file `token` and one from the variable `TOKEN`; neither is there yet."""
+    tokens = "[{name: one, role: viewer, secret: {file: token}}, {name: other, role: admin, secret: {env: TOKEN}}]"
+    return load_config(write(f"auth: {{tokens: {tokens}}}"))
+
+
+def test_a_secret_never_prints(guarded, tmp_path):
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    environ = {"TOKEN": SECRET}
+    check_secrets(guarded, environ)
+    assert [reveal(token.secret, environ) for token in guarded.auth.tokens] == [SECRET, SECRET]
+    shown = [repr(guarded), str(guarded), str(guarded.model_dump()), guarded.model_dump_json(), *map(repr, guarded.auth.tokens)]
+    assert [text for text in shown if SECRET in text] == []
+
+
+def test_each_secret_that_is_missing_is_told(guarded, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(guarded, {})
+    assert str(caught.value) == (
+        f"auth.tokens `one`: secret file {tmp_path}/token: No such file or directory\n"
+        "auth.tokens `other`: environment variable TOKEN: is missing or empty"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"", "is missing or empty"), (b" \n\n", "is missing or empty"), (b"\xff\xfe", "is not UTF-8 text")],
+)
+def test_a_secret_file_without_a_secret_is_told(guarded, tmp_path, content, sentence):
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(guarded, {"TOKEN": SECRET})
+    assert str(caught.value) == f"auth.tokens `one`: secret file {tmp_path}/token: {sentence}"
+
+
+def test_an_empty_variable_is_a_missing_one(guarded, tmp_path):
+    (tmp_path / "token").write_text(SECRET)
+    with pytest.raises(ConfigError, match=r"^auth\.tokens `other`: environment variable TOKEN: is missing or empty$"):
+        check_secrets(guarded, {"TOKEN": " "})
+
+
+# --- paths -------------------------------------------------------------------------------------------------------------------------
+
+
+def paths_of(config: Config) -> list[str]:
+    """Every path of fixtures/config/beside_the_file.ok.yaml."""
+    secrets = [token.secret.file for token in config.auth.tokens]
+    sources = [source.path for source in config.sources]
+    return [config.database_url, *map(str, [*secrets, *sources, config.remediation.kill_switch_file])]
+
+
+def paths_in(folder: Path) -> list[str]:
+    inside = ("tokens/prometheus", "bills/aws")
+    return [f"sqlite:///{folder}/ledger/costwarden.db", *(f"{folder}/{name}" for name in inside), "/var/lib/bills/gcp", f"{folder}/STOP"]
+
+
+def test_a_relative_path_is_meant_from_the_folder_of_the_file(tmp_path, monkeypatch):
+    file = FIXTURES / "beside_the_file.ok.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert paths_of(load_config(file)) == paths_in(FIXTURES)
+    assert paths_of(load_config(Path(os.path.relpath(file)))) == paths_in(tmp_path / os.path.relpath(FIXTURES))
+
+
+def test_the_folder_of_a_linked_file_is_that_of_the_link(tmp_path):
+    """As Kubernetes mounts it: every change of a ConfigMap comes in a folder of another name, and the ledger stays where it is."""
+    seen = []
+    for version in ("..2025_11_01", "..2025_11_02"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "costwarden.yaml").write_bytes((FIXTURES / "beside_the_file.ok.yaml").read_bytes())
+        (tmp_path / "..data").unlink(missing_ok=True)
+        (tmp_path / "..data").symlink_to(version)
+        (tmp_path / "costwarden.yaml").unlink(missing_ok=True)
+        (tmp_path / "costwarden.yaml").symlink_to("..data/costwarden.yaml")
+        seen.append(paths_of(load_config(tmp_path / "costwarden.yaml")))
+    assert seen == [paths_in(tmp_path), paths_in(tmp_path)]
+
+
+def test_an_absolute_ledger_stays_where_it_is(write):
+    assert load_config(write("database_url: sqlite:////var/lib/costwarden.db")).database_url == "sqlite:////var/lib/costwarden.db"
+
+
+# --- reload ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_needs_a_restart_is_named():
+    new = Config.model_validate({"server": {"port": 3011}, "time_zone": "Europe/Berlin", "remediation": {"concurrency": 2}})
+    with pytest.raises(ConfigError, match=r"^`server`, `time_zone`, `remediation\.concurrency`: changed; this needs a restart$"):
+        check_reload(Config(), new)
+
+
+def test_anything_else_can_change_while_the_server_runs():
+    new = Config.model_validate({"remediation": {"mode": "off"}, "budgets": {"default": None}, "metrics": {"series_limit": 5}})
+    check_reload(Config(), new)
+
+
+# --- costwarden check-config -------------------------------------------------------------------------------------------------------
+
+
+def check(path: Path, **environ: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `costwarden check-config` on `path`."""
+    done = subprocess.run(
+        [*PROGRAM, "check-config", "--config", path], env=environ, check=False, capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_check_config_says_what_a_good_file_has():
+    path = FIXTURES / "off_is_a_word.ok.yaml"
+    parts = "0 sources, 0 budgets, 0 cloud budgets, 1 playbook, 0 tokens; remediation is in mode `off`"
+    assert check(path) == (0, f"{path}: ok ({parts})\n", "")
+
+
+def test_check_config_says_every_mistake_and_fails():
+    path = FIXTURES / "every_mistake_has_a_line.bad.yaml"
+    assert check(path) == (1, "", f"Error: {expected(path)}\n")
+
+
+def test_check_config_reads_each_secret_and_prints_none():
+    path = FIXTURES / "open_with_tokens.ok.yaml"
+    mistake = "auth.tokens `prometheus`: environment variable COSTWARDEN_TOKEN: is missing or empty"
+    assert check(path) == (1, "", f"Error: {path}: {mistake}\n")
+    code, output, errors = check(path, COSTWARDEN_TOKEN=SECRET)
+    assert (code, errors) == (0, "")
+    assert SECRET not in output
+
+
+def test_check_config_of_a_file_that_is_not_there_fails(tmp_path):
+    path = tmp_path / "costwarden.yaml"
+    assert check(path) == (1, "", f"Error: {path}: No such file or directory\n")
+
+
+def test_check_config_of_a_directory_is_bad_usage(tmp_path):
+    code, _, errors = check(tmp_path)
+    assert code == 2
+    assert errors.endswith(f": File '{tmp_path}' is a directory.\n")
+
+
+# --- docs/costwarden.example.yaml --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("golden")  # so that `make golden` runs it
+def test_the_example_has_every_key_with_its_default_and_its_docstring(project):
+    path = project / "docs" / "costwarden.example.yaml"
+    if os.environ.get("COSTWARDEN_GOLDEN") == "write":
+        path.write_text(config_example.example(), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    assert text == config_example.example(), "docs/costwarden.example.yaml is out of date; `make golden` writes it anew"
+    assert [line for line in text.splitlines() if len(line) > 140] == []
+
+
+def keys_missing(model: type[BaseModel], section: Any, where: str = "") -> Iterator[str]:
+    """The keys that a section of the example lacks; of a list the first entry stands for all."""
+    while not (isinstance(section, dict) and section.keys() & model.model_fields.keys()):
+        section = section[0] if isinstance(section, list) else next(iter(section.values()))
+    for name, field in model.model_fields.items():
+        if name not in section:
+            yield f"{where}{name}"
+        # What `attribution.defaults` has is explained under `attribution.rules`.
+        elif name != "defaults":
+            for inner in _models_in(field.annotation):
+                yield from keys_missing(inner, section[name], f"{where}{name}.")
+
+
+def test_the_example_lacks_no_key(project):
+    text = (project / "docs" / "costwarden.example.yaml").read_text(encoding="utf-8")
+    assert list(keys_missing(Config, yaml.safe_load(text))) == []
+
+
+def test_the_example_loads_and_its_examples_apart_is_the_defaults(project, tmp_path):
+    example, nothing = tmp_path / "example.yaml", tmp_path / "nothing.yaml"
+    example.write_bytes((project / "docs" / "costwarden.example.yaml").read_bytes())
+    nothing.touch()
+    loaded, defaults = (without_examples(load_config(path).model_dump(), config_example.EXAMPLES) for path in (example, nothing))
+    assert loaded == defaults
+
+
+def without_examples(section: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in section.items() if name not in examples}
+    inner = {name: without_examples(section[name], value) for name, value in examples.items() if isinstance(value, dict)}
+    return kept | {name: value for name, value in inner.items() if value}
