@@ -8,9 +8,10 @@ Each measurement is a process of its own; its peak memory is the process's, inte
 """
 
 import json
-import resource
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -59,8 +60,8 @@ CREATE VIEW bill AS SELECT
   CAST(NULL AS VARCHAR) AS CommitmentDiscountId, CAST(NULL AS VARCHAR) AS CommitmentDiscountName,
   CAST(NULL AS VARCHAR) AS CommitmentDiscountCategory, CAST(NULL AS VARCHAR) AS CommitmentDiscountType,
   CAST(NULL AS VARCHAR) AS CommitmentDiscountStatus,
-  '{{"team": "team-' || (hash(i % 400, 12) % 20) || '", "environment": "' || (['prod', 'dev', 'test'])[1 + CAST(hash(i % 400, 13) % 3 AS INT)]
-    || '", "feature": "feature-' || (hash(i % 400, 12) % 50) || '"}}' AS Tags
+  '{{"team": "team-' || (hash(i % 400, 12) % 20) || '", "feature": "feature-' || (hash(i % 400, 12) % 50)
+    || '", "environment": "' || (['prod', 'dev', 'test'])[1 + CAST(hash(i % 400, 13) % 3 AS INT)] || '"}}' AS Tags
 FROM (SELECT i, CAST(CAST(hash(i, 6) % 100000000 AS BIGINT) - 500000 AS DECIMAL(28, 11)) / 100000000 AS cost0,
              CAST(cost0 AS DECIMAL(28, 11)) AS cost FROM range({ROWS}) AS rows (i))
 """
@@ -78,8 +79,9 @@ def write_bills(folder: Path) -> dict[str, Path]:
             connection.execute(f"COPY ({rows}) TO '{path}'")
     bills["CSV, one row broken"] = folder / "broken" / "bill.csv"
     bills["CSV, one row broken"].parent.mkdir()
-    data = bills["CSV"].read_bytes()
-    bills["CSV, one row broken"].write_bytes(data + b'"never closed,' + data[-200:])
+    shutil.copy(bills["CSV"], bills["CSV, one row broken"])
+    with bills["CSV, one row broken"].open("a") as file:
+        file.write('AWS,"never closed\n')
     return bills
 
 
@@ -106,8 +108,6 @@ def measure_ours(path: Path) -> dict[str, Any]:
 
 def measure_refresh(path: Path) -> dict[str, Any]:
     """Seconds until the folder is in force in a ledger, and the longest wait of another writer meanwhile."""
-    import threading
-
     settings = FocusSettings(path=path.parent, threads=THREADS, memory_mebibytes=MEMORY_MEBIBYTES)
     waits, done = [0.0], threading.Event()
     with TemporaryDirectory() as folder:
@@ -130,6 +130,12 @@ def measure_refresh(path: Path) -> dict[str, Any]:
     assert not outcome.failure
     waits.sort()
     return {"seconds": seconds, "longest_wait": waits[-1], "p99_wait": waits[int(len(waits) * 0.99)]}
+
+
+def peak_mebibytes() -> float:
+    """Of this process since it began to run this file; `getrusage` would count its parent's too."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
 def in_child(kind: str, path: Path) -> dict[str, Any]:
@@ -175,13 +181,18 @@ def main() -> None:
     print(LIMITS)
 
 
-LIMITS = ""
+LIMITS = """
+What limits it, by profiler. CSV: ours reads 17 columns to the floor's 6 and groups by ten texts to the floor's two (a third of our time;
+half of that is the text of the tags), sums exact decimals (a tenth), counts the file's lines, because DuckDB's reading of quoted newlines
+is not to be trusted (a tenth), and makes Python records of the charges (a sixth). Parquet: the floor touches six columns of numbers and
+short dictionaries; ours hashes ten texts, sums 128-bit decimals, and first finds the decimal that each double stands for. Against the
+same grouping, the last columns, the rest of the work about doubles the time. A file with a broken row is read twice, the second time
+line by line in Python."""
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         result = MEASUREMENTS[sys.argv[1]](Path(sys.argv[2]))
-        # Linux counts in KiB.
-        print(json.dumps(result | {"peak_mebibytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        print(json.dumps(result | {"peak_mebibytes": peak_mebibytes()}))
     else:
         main()

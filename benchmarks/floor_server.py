@@ -18,7 +18,7 @@ from starlette.routing import Route
 from costwarden.api.app import create_app
 from costwarden.api.hot import Answer, Receive, Scope, json_answer, read_body
 from costwarden.budgets.requests import CheckRequest
-from costwarden.cli.listen import uvicorn_config
+from costwarden.cli.listen import listen, uvicorn_config
 from costwarden.metrics.counts import Counts
 
 ANSWER = {
@@ -53,4 +53,4 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 api, app = create_app(Counts(), {("POST", "/bare"): bare}, lifespan)
 api.router.routes[:0] = [Route("/starlette", starlette, methods=["POST"]), Route("/ready", ready)]
-uvicorn.Server(uvicorn_config(app, "127.0.0.1", int(sys.argv[1]))).run()
+uvicorn.Server(uvicorn_config(app)).run(sockets=[listen("127.0.0.1", int(sys.argv[1]))])

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse
 
 from costwarden.api.app import create_app
 from costwarden.api.hot import Answer, Receive, Scope, Send
-from costwarden.cli.listen import uvicorn_config
+from costwarden.cli.listen import listen, uvicorn_config
 from costwarden.metrics.counts import Counts
 
 page = page_of(int(sys.argv[2]))
@@ -50,4 +50,4 @@ async def with_files(scope: Scope, receive: Receive, send: Send) -> None:
         await app(scope, receive, send)
 
 
-uvicorn.Server(uvicorn_config(with_files, "127.0.0.1", int(sys.argv[1]))).run()
+uvicorn.Server(uvicorn_config(with_files)).run(sockets=[listen("127.0.0.1", int(sys.argv[1]))])

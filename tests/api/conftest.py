@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
@@ -150,12 +151,13 @@ def secret(tmp_path: Path) -> Callable[[str], dict[str, str]]:
 
 
 @pytest.fixture
-def server_of(tmp_path: Path, prices: PriceBook) -> Iterator[Callable[..., Server]]:
+def server_of(tmp_path: Path, empty_ledger: Path, prices: PriceBook) -> Iterator[Callable[..., Server]]:
     """`server_of(tokens=[…], unbudgeted="allow")`: a server with these tokens and budget settings."""
     servers: list[Server] = []
 
     def make(tokens: Any = (), **budgets: Any) -> Server:
-        servers.append(Server(tmp_path / f"{len(servers)}.db", prices, list(tokens), **budgets))
+        path = shutil.copy(empty_ledger, tmp_path / f"{len(servers)}.db")
+        servers.append(Server(path, prices, list(tokens), **budgets))
         return servers[-1]
 
     yield make
@@ -167,6 +169,14 @@ def server_of(tmp_path: Path, prices: PriceBook) -> Iterator[Callable[..., Serve
 def server(server_of: Callable[..., Server]) -> Server:
     """A server without tokens or default budget."""
     return server_of()
+
+
+@pytest.fixture
+def lasting_server(tmp_path: Path, prices: PriceBook) -> Iterator[Server]:
+    """A server that lets anybody spend."""
+    server = Server(tmp_path / "lasting.db", prices, [], default={}, unbudgeted="allow")
+    yield server
+    server.ledger.close()
 
 
 @pytest.fixture

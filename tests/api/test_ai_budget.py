@@ -1,8 +1,11 @@
 """The requests of the guide, path by path, with the answers that it documents."""
 
+import asyncio
 import json
+from collections import Counter
 from decimal import Decimal
 
+import httpx
 import pytest
 
 SONNET = "claude-3-5-sonnet-20241022"
@@ -186,6 +189,23 @@ def test_quantities_that_nobody_can_mean_are_refused_before_they_break_the_ledge
         problem = problem_of(answer, 422, "invalid_request")
         assert problem["detail"] == "these quantities cost $10000000000; a call above $1000000 is taken for a mistake"
     assert server.get("/api/ai-budget/tenant/acme").json()["total_usage_usd"] == 0
+
+
+# --- many at once --------------------------------------------------------------------------------------------------------------
+
+
+def test_of_200_checks_at_once_a_dollar_pays_for_exactly_20_of_5_cents(server, exact):
+    server.set(1)
+    # 50,000 × $1.00 / M
+    body = {"tenant_id": "acme", "model": "plain", "estimated_input_tokens": 50_000, "estimated_output_tokens": 0}
+
+    async def everybody():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server.app), base_url="http://costwarden") as client:
+            return await asyncio.gather(*(client.post("/api/ai-budget/check", json=body) for _ in range(200)))
+
+    statuses = Counter(answer.status_code for answer in asyncio.run(everybody()))
+    assert statuses == {200: 20, 429: 180}  # 1.00 / 0.05
+    assert exact(server.get("/api/ai-budget/tenant/acme"))["budgets"][0]["reserved_usd"] == 1
 
 
 # --- beyond the guide ----------------------------------------------------------------------------------------------------------

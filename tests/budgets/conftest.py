@@ -1,5 +1,6 @@
 """A budget engine on a real ledger, with a clock that tests turn by hand."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,14 @@ def desk_class() -> type[Desk]:
 
 
 @pytest.fixture
-def desk_of(tmp_path: Path) -> Iterator[Callable[..., Desk]]:
+def desk_of(tmp_path: Path, empty_ledger: Path) -> Iterator[Callable[..., Desk]]:
     """`desk_of(zone="Europe/Berlin", unbudgeted="allow")`: a desk with these settings and no default budget unless given."""
     desks: list[Desk] = []
 
     def make(zone: str = "UTC", **settings: Any) -> Desk:
         chosen = BudgetsSettings(**{"default": None, **settings})
-        desks.append(Desk(tmp_path / f"{len(desks)}.db", chosen, ZoneInfo(zone)))
+        path = shutil.copy(empty_ledger, tmp_path / f"{len(desks)}.db")
+        desks.append(Desk(path, chosen, ZoneInfo(zone)))
         return desks[-1]
 
     yield make

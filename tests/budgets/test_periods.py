@@ -1,5 +1,7 @@
 """What a budget has spent begins anew with its period, and with nothing else: no restart, no change, no other time zone."""
 
+import subprocess
+import sys
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -320,6 +322,32 @@ def test_every_change_of_a_budget_is_in_the_audit_log(desk, desk_of):
         ("config", "set_budget", "everything"),
         ("config", "delete_budget", "everything"),
     ]
+
+
+OTHER_PROCESS = """
+import sys
+from zoneinfo import ZoneInfo
+from costwarden.budgets.settings import BudgetsSettings
+from costwarden.budgets.store import new_budget, store_budget
+from costwarden.ledger import Ledger
+
+url, now, limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+ledger = Ledger(url)
+budget = new_budget(BudgetsSettings(), ("acme", *[""] * 8), "month", limit)
+ledger.write(lambda connection: store_budget(connection, budget, ZoneInfo("UTC"), now, "command line"))
+ledger.close()
+"""
+
+
+def test_a_budget_that_another_process_writes_holds_at_the_next_check(desk, project):
+    desk.put("9.00", tenant_id="acme")
+    desk.track("0.60", event_id="e1")
+    assert desk.check("0.50").allowed
+    command = [sys.executable, "-c", OTHER_PROCESS, f"sqlite:///{desk.path}", str(desk.now), str(to_nanos("1.00"))]
+    subprocess.run(command, check=True, env={"PYTHONPATH": str(project / "exporter")})
+    refused = desk.check("0.01")
+    # 0.60 + 0.50 + 0.01 > 1.00
+    assert (refused.budget.limit, refused.spent, refused.reserved) == usd("1.00", "0.60", "0.50")
 
 
 def test_a_budget_that_the_command_line_makes_counts_what_was_spent_before(desk):

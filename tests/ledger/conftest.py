@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -35,8 +36,9 @@ def open_ledger(database_url: str) -> Iterator[Callable[..., Ledger]]:
 
 
 @pytest.fixture
-def ledger(open_ledger: Callable[..., Ledger]) -> Ledger:
+def ledger(open_ledger: Callable[..., Ledger], empty_ledger: Path, tmp_path: Path) -> Ledger:
     """An empty ledger."""
+    shutil.copy(empty_ledger, tmp_path / "costwarden.db")
     return open_ledger()
 
 

@@ -178,9 +178,7 @@ def test_a_step_that_breaks_its_promise_fails_the_group_and_is_forgotten(open_le
         broken = callers.submit(ledger.writer.step_blocking, lambda _: 1 / 0, None)
         waiting(2)
     for answer in (innocent, broken):
-        with pytest.raises(
-            LedgerUnavailable, match="the ledger did not commit: ZeroDivisionError in the same transaction"
-        ):
+        with pytest.raises(LedgerUnavailable, match="the ledger did not commit: ZeroDivisionError in the same transaction"):
             answer.result()
     assert notes.rollbacks == 1
     assert not ledger.writer.healthy

@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from costwarden.config import Config
 from costwarden.ledger.remediation import STATES
 from costwarden.remediation.guard import REASONS
 from costwarden.remediation.settings import MODES, Playbook, RemediationSettings
@@ -23,7 +24,7 @@ def first_column(text, heading):
 
 def test_the_example_is_a_valid_configuration(text):
     (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    settings = RemediationSettings.model_validate(yaml.safe_load(example)["remediation"])
+    settings = Config.model_validate(yaml.safe_load(example)).remediation
     assert [playbook.name for playbook in settings.playbooks] == ["stop_ml_training", "suspend_ai_tenant"]
 
 

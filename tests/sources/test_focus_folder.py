@@ -3,11 +3,14 @@
 import gzip
 import os
 import shutil
+import threading
+import time
 
 import duckdb
 import pytest
 
-from costwarden.sources import Duplicate, Failed, Gone, Read, SourceError
+from costwarden.sources import Duplicate, Failed, Gone, Read, SourceError, open_source
+from costwarden.sources.settings import AttributionSettings, ExchangeRates, FocusSettings
 
 
 def kinds(changes):
@@ -227,3 +230,47 @@ def test_a_sum_that_has_no_room_fails_its_file_and_no_other(write_bill, fetch):
     changes = fetch()
     assert kinds(changes) == {"a.csv": Failed, "b.csv": Read}
     assert changes["a.csv"].message.startswith("a.csv: Out of Range Error")
+
+
+# --- being ended ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_focus(folder):
+    """A source that reads the folder."""
+    return open_source(FocusSettings(path=folder), AttributionSettings(), ExchangeRates())
+
+
+def test_a_fetch_that_is_closed_between_two_files_ends_with_an_error(write_bill, open_focus):
+    for name in ("a.csv", "b.csv"):
+        write_bill(name, {"RegionId": name})
+    fetching = open_focus.fetch({})
+    assert next(fetching).part == "a.csv"
+    open_focus.close()
+    with pytest.raises(SourceError, match="closed while it was being read"):
+        next(fetching)
+
+
+def test_a_fetch_that_is_closed_in_the_middle_of_a_file_ends_soon_and_not_as_a_broken_file(folder, open_focus):
+    with duckdb.connect() as connection:
+        # Every row a combination of its own: a second and more to group and to attribute.
+        connection.execute(
+            "COPY (SELECT i AS BilledCost, DATE '2026-01-01' AS ChargePeriodStart, 'USD' AS BillingCurrency, 'a-' || i AS SubAccountId"
+            f" FROM range(1_000_000) AS rows (i)) TO '{folder / 'a.parquet'}'"
+        )
+    threading.Timer(0.3, open_focus.close).start()
+    began = time.monotonic()
+    with pytest.raises(SourceError, match="closed while it was being read"):
+        list(open_focus.fetch({}))
+    assert time.monotonic() - began < 30
+
+
+def test_nothing_is_left_in_the_temporary_directory(write_bill, fetch, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    write_bill("a.csv", {"BilledCost": "x"})
+    write_bill("b.parquet", {"ServiceName": "S3"})
+    (write_bill("c.csv.gz")).write_bytes(b"no gzip")
+    assert kinds(fetch()) == {"a.csv": Read, "b.parquet": Read, "c.csv.gz": Failed}
+    assert list(scratch.iterdir()) == []

@@ -26,6 +26,7 @@ def only(change):
         ({"ChargePeriodStart": "infinity"}, "bad_date", "ChargePeriodStart 'infinity' is not a time from 2000 to 2099"),
         ({"ChargePeriodStart": "x" * 500}, "bad_date", f"ChargePeriodStart '{'x' * 100}…' is not a time from 2000 to 2099"),
         ({"BillingCurrency": "NULL"}, "missing_currency", "BillingCurrency is empty, and the source has no `default_currency`"),
+        ({"BillingCurrency": "  "}, "missing_currency", "BillingCurrency is empty, and the source has no `default_currency`"),
         ({"BillingCurrency": "XAU"}, "no_exchange_rate", "no rate for 'XAU' on 2026-01-15: add one to `exchange_rates`"),
     ],
 )

@@ -170,7 +170,7 @@ class AiBudgetApi:
 
     async def suspend(self, tenant_id: str, scope: Scope, receive: Receive, actor: str) -> dict[str, Any]:
         """`POST /api/ai-budget/tenant/{id}/suspend`: denies the tenant's checks."""
-        request: SuspendRequest = decode(_suspend_decoder, await read_body(scope, receive, self._limit))
+        request: SuspendRequest = decode(_suspend_decoder, await read_body(scope, receive, self._limit) or b"{}")
         try:
             changed = await self._service.suspend(tenant_id, reason=request.reason, run_id=request.run_id, actor=actor)
         except LedgerUnavailable as error:

@@ -36,7 +36,7 @@ def create_app(counts: Counts, hot: Mapping[tuple[str, str], Handler], lifespan:
     def respond(problem: Problem) -> Response:
         refused(problem)
         headers = {name.decode(): value.decode() for name, value in problem.headers}
-        return Response(encode(problem.content), problem.status, headers, CONTENT_TYPE.decode())
+        return Response(encode(problem.content) + b"\n", problem.status, headers, CONTENT_TYPE.decode())
 
     @api.exception_handler(Problem)
     async def on_problem(_: Request, problem: Problem) -> Response:
@@ -90,4 +90,4 @@ def _failure(error: Exception) -> Problem:
 
 def json_response(content: Any, status: int = 200) -> Response:
     """A JSON response in which money keeps all its digits."""
-    return Response(encode(content), status, media_type="application/json")
+    return Response(encode(content) + b"\n", status, media_type="application/json")

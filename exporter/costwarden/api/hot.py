@@ -46,7 +46,7 @@ def _too_large(limit: int) -> Problem:
 
 def json_answer(content: Any, headers: Headers = (), status: int = 200, content_type: bytes = b"application/json") -> Answer:
     """`content` as JSON."""
-    body = encode(content)
+    body = encode(content) + b"\n"
     return status, body, ((b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers)
 
 

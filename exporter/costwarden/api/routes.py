@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
@@ -19,6 +20,8 @@ from costwarden.metrics.page import Page
 from costwarden.model import from_micros
 from costwarden.remediation.decisions import DecisionRefused
 from costwarden.remediation.intake import InvalidWebhook, accept_async
+
+log = structlog.get_logger(__name__)
 
 # A group of a thousand alerts with full annotations is about 2 MB.
 WEBHOOK_MAX_BYTES = 16 * 1024 * 1024
@@ -51,7 +54,11 @@ def create_api(
         return 200, found.body, found.headers
 
     async def webhook(scope: Scope, receive: Receive) -> Answer:
-        auth.authorize("alert", scope["headers"])
+        try:
+            auth.authorize("alert", scope["headers"])
+        except Problem as problem:
+            log.warning("alerts refused: Alertmanager's credentials do not fit", detail=str(problem))
+            raise
         body = await read_body(scope, receive, WEBHOOK_MAX_BYTES)
         try:
             result = await accept_async(ledger, body, now())

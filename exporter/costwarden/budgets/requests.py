@@ -1,5 +1,6 @@
 """What an application sends to the budget service: the requests of `/check`, `/track` and `/set`."""
 
+import re
 from decimal import Decimal
 from typing import Annotated
 
@@ -13,6 +14,10 @@ Count = Annotated[int, Meta(ge=0, le=10_000_000_000)]
 
 MOST_USD_PER_CALL = 1_000_000
 """A call that costs more is taken for a mistake; nine thousand of the dearest fit the ledger's 64-bit nano-dollars."""
+
+
+_RESERVATION_ID = re.compile(r"[0-9a-f]{32}|event:.+", re.DOTALL)
+"""See `engine.named_id` and `Engine._new_id`."""
 
 
 class _Call(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -85,6 +90,9 @@ class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
         _check_names(self)
         if (self.input_tokens and self.prompt_tokens) or (self.output_tokens and self.completion_tokens):
             raise ValueError("give `input_tokens` or `prompt_tokens`, `output_tokens` or `completion_tokens`, not both")
+        if self.reservation_id and not _RESERVATION_ID.fullmatch(self.reservation_id):
+            # Taken as an event's name, the same wrong text would pass for a repeat at every later call, and nothing more be charged.
+            raise ValueError(f"`reservation_id` {self.reservation_id!r} is not one that a check has given")
         if self.cost_usd is not None and not (self.cost_usd.is_finite() and 0 <= self.cost_usd <= MOST_USD_PER_CALL):
             raise ValueError(f"`cost_usd` must be from 0 to {MOST_USD_PER_CALL}")
 
@@ -119,5 +127,5 @@ class SetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class SuspendRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Why a tenant is suspended, and by which remediation run."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)] = "no reason was given"
     run_id: Name = ""

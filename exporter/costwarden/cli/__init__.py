@@ -13,7 +13,7 @@ COMMANDS = {
     "check-config": ("costwarden.cli.check_config", "check_config", "Check a configuration file."),
     "status": ("costwarden.cli.status", "status", "Show spend, budgets, sources and remediation at a glance."),
     "breakdown": ("costwarden.cli.breakdown", "breakdown", "Break cost down by service, region, team and so on."),
-    "budget": ("costwarden.cli.budget", "budget", "Set, show and list AI budgets."),
+    "budget": ("costwarden.cli.budget", "budget", "Set, show, list and delete AI budgets."),
     "rejected": ("costwarden.cli.rejected", "rejected", "List the rows of bills that could not be read."),
     "remediate": ("costwarden.cli.remediate", "remediate", "List, show, approve and restore remediation runs."),
     "artifacts": ("costwarden.cli.artifacts", "artifacts", "Find and export rules, dashboards, routes and scripts."),

@@ -71,7 +71,7 @@ def breakdown(
         there_is = "no bill has been read yet" if newest is None else f"the newest day in the bills is {newest}"
         click.echo(f"no cost from {first} to {last}; {there_is}")
         return
-    table = [(*(str(cell) for cell in row[:-1]), dollars(row[-1]), _share(row[-1], total)) for row in rows]
+    table = [(*(str(cell) or "(none)" for cell in row[:-1]), dollars(row[-1]), _share(row[-1], total)) for row in rows]
     table.append((*["total"], *[""] * (len(by) - 1), dollars(total), ""))
     print_table(f"{basis or config.metrics.cost_basis}, {first} to {last}", (*by, ">cost", ">share"), table)
 

@@ -10,8 +10,9 @@ from costwarden.api.ai_budget import budget_answer
 from costwarden.budgets.rules import scope_of
 from costwarden.budgets.settings import Scope
 from costwarden.budgets.status import BudgetStatus, budget_statuses
-from costwarden.budgets.store import BudgetIsConfigured, new_budget, store_budget
+from costwarden.budgets.store import BudgetIsConfigured, drop_budget, new_budget, store_budget
 from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.ledger.budgets import read_budget
 from costwarden.model import DIMENSIONS, from_nanos, to_nanos
 
 
@@ -31,7 +32,7 @@ class _Amount(click.ParamType[int]):
 
 @click.group()
 def budget() -> None:
-    """Set, show and list AI budgets."""
+    """Set, show, list and delete AI budgets."""
 
 
 @budget.command("set")
@@ -107,6 +108,23 @@ def list_(config_path: Path, output: str, tenant_id: str | None) -> None:
         print_table(
             "", ("budget", ">limit", ">spent", ">reserved", ">unsettled", ">used", "status"), [budget_row(status) for status in statuses]
         )
+
+
+@budget.command()
+@config_option
+@click.argument("name")
+def delete(config_path: Path, name: str) -> None:
+    """Remove the budget NAME; what has been spent stays recorded. A running server takes it over within a second."""
+    config = load(config_path)
+    with open_ledger(config) as ledger:
+        with ledger.read() as connection:
+            found = read_budget(connection, name)
+        if found is None:
+            raise click.ClickException(f"there is no budget `{name}`; `costwarden budget list` names them")
+        if found.origin == "config":
+            raise click.ClickException(f"the budget `{name}` belongs to the configuration file: remove it there")
+        ledger.write(lambda connection: drop_budget(connection, name, now(), "command line"))
+    click.echo(f"{name}: removed")
 
 
 BUDGET_COLUMNS = ("budget", ">limit", ">spent", ">reserved", ">unsettled", ">used", "status")

@@ -72,7 +72,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    if title:
+        click.echo(title)
+    if not rows:
+        click.echo("  none")
+        return
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
@@ -87,4 +92,4 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def dollars(amount: Decimal) -> str:
     """$1,234.50: at least two decimal places, and all that the amount has."""
     places = max(2, -int(amount.as_tuple().exponent)) if amount.is_finite() else 2
-    return f"${amount:,.{places}f}"
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{places}f}"

@@ -16,10 +16,17 @@ from costwarden.ledger.charges import count_rejected, read_parts, read_rejected
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many rows.")
 def rejected(config_path: Path, output: str, source: str | None, reason: str | None, limit: int) -> None:
     """List the rows of bills that could not be read, and the files that were not counted, each with its reason."""
-    with open_ledger(load(config_path)) as ledger, ledger.read() as connection:
+    config = load(config_path)
+    with open_ledger(config) as ledger, ledger.read() as connection:
         counts = [count for count in count_rejected(connection) if source in (None, count[0]) and reason in (None, count[1])]
         rows = read_rejected(connection, source, reason, limit)
-        parts = [(name, part) for name, part in read_parts(connection, source) if part.state != "ok"]
+        known = read_parts(connection, source)
+    if source is not None and source not in {settings.name for settings in config.sources}:
+        raise click.UsageError(
+            f"there is no source `{source}`; configured: {', '.join(settings.name for settings in config.sources) or 'none'}"
+        )
+    parts = [(name, part) for name, part in known if part.state != "ok"]
+    notes = [(name, part.part, part.message) for name, part in known if part.state == "ok" and part.message]
     if output == "json":
         print_json(
             {
@@ -31,8 +38,8 @@ def rejected(config_path: Path, output: str, source: str | None, reason: str | N
         return
     if not counts and not parts:
         click.echo("nothing was rejected")
-        return
-    print_table("rejected rows", ("source", "reason", ">rows"), [(name, why, str(number)) for name, why, number in counts])
+    if counts:
+        print_table("rejected rows", ("source", "reason", ">rows"), [(name, why, str(number)) for name, why, number in counts])
     if rows:
         click.echo()
         print_table("", ("file", ">line", "detail", "content"), [(row.part, str(row.line or ""), row.detail, row.content) for row in rows])
@@ -44,3 +51,6 @@ def rejected(config_path: Path, output: str, source: str | None, reason: str | N
         print_table(
             "files that are not counted", ("source", "file", "state", "message"), [(n, p.part, p.state, p.message) for n, p in parts]
         )
+    if notes:
+        click.echo()
+        print_table("notes on files that are counted", ("source", "file", "note"), notes)

@@ -22,7 +22,7 @@ from costwarden.api.routes import create_api
 from costwarden.budgets.engine import Engine
 from costwarden.budgets.service import BudgetService
 from costwarden.cli.collectors import collectors
-from costwarden.cli.listen import uvicorn_config
+from costwarden.cli.listen import CannotListen, listen, uvicorn_config
 from costwarden.cli.logs import configure_logs
 from costwarden.cli.options import config_option, load, now
 from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, check_secrets, load_config
@@ -111,6 +111,7 @@ class Server:
             log.warning("a shutdown script still acts; its run will show as interrupted")
         self._page.stop()
         self._ledger.close()
+        log.info("costwarden stopped")
 
     async def reload(self) -> None:
         """Read the configuration again; keeps the one in force and raises `Problem` 422 where the new one is not usable."""
@@ -140,6 +141,8 @@ class Server:
         self.config = config
         self._loaded = (True, now())
         self._scheduler.configure(config.sources, config.attribution, config.exchange_rates)
+        for source in config.sources:
+            self._scheduler.refresh_now(source.name)
         self._page.reconfigure(self._collectors(config), config.metrics)
         self._worker.wake()
         log.info("configuration reloaded", path=str(self._path))
@@ -160,14 +163,15 @@ def serve(config_path: Path) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         check_secrets(config)
+        listening = listen(config.server.host, config.server.port)
         server = Server(config_path, config)
-    except (ConfigError, LedgerError, LedgerUnavailable) as error:
+    except (ConfigError, LedgerError, LedgerUnavailable, CannotListen) as error:
         raise click.ClickException(str(error)) from None
     # What is loaded by now lives as long as the process; looking through it at every collection would cost each check its share.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    running = uvicorn.Server(uvicorn_config(server.app, config.server.host, config.server.port))
-    running.run()
+    running = uvicorn.Server(uvicorn_config(server.app))
+    running.run(sockets=[listening])
     if not running.started:
-        raise click.ClickException(f"the server did not start on {config.server.host}:{config.server.port}; the log says why")
+        raise click.ClickException("the server did not start; the log says why")

@@ -1,6 +1,7 @@
 """`costwarden status`."""
 
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from costwarden.budgets.status import budget_statuses
 from costwarden.cli.budget import BUDGET_COLUMNS, budget_row
 from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
 from costwarden.ledger.budgets import read_suspended
-from costwarden.ledger.charges import breakdown, count_rejected
+from costwarden.ledger.charges import breakdown, count_rejected, read_parts
 from costwarden.ledger.figures import source_states
 from costwarden.ledger.remediation import queue_lengths
 from costwarden.ledger.usage import spend_between
+from costwarden.metrics.cloud import cloud_budgets_spent
+from costwarden.metrics.settings import CloudBudget
 from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, exact_sum, from_micros, from_nanos
 
 TIGHTEST = 10
@@ -27,7 +30,7 @@ TIGHTEST = 10
 @config_option
 @format_option
 def status(config_path: Path, output: str) -> None:
-    """Show spend, budgets, sources and remediation at a glance. Exit code 1 where a source fails or is stale."""
+    """Show spend, budgets, sources and remediation at a glance. Exit code 1 where a source or a file of it fails, or is stale."""
     config = load(config_path)
     at = now()
     today = from_micros(at).date()
@@ -38,6 +41,8 @@ def status(config_path: Path, output: str) -> None:
         suspended = read_suspended(connection)
         states = {state["source"]: state for state in source_states(connection)}
         rejected = count_rejected(connection)
+        parts = read_parts(connection)
+        spent = cloud_budgets_spent(connection, config.metrics.cost_basis, config.cloud_budgets, today)
         queue = queue_lengths(connection)
     sources = []
     for settings in config.sources:
@@ -52,6 +57,7 @@ def status(config_path: Path, output: str) -> None:
                 "newest_day": _day(state["data_newest_at"]) if state and state["data_newest_at"] else None,
                 "rows": state["rows"] if state else 0,
                 "rejected_rows": sum(rows for source, _, rows in rejected if source == settings.name),
+                "failed_files": sum(1 for name, part in parts if name == settings.name and part.state == "failed"),
                 "message": state["message"] if state else "",
             }
         )
@@ -59,6 +65,15 @@ def status(config_path: Path, output: str) -> None:
     answer: dict[str, Any] = {
         "cloud": {"month": f"{today:%Y-%m}", "total_usd": exact_sum([cost for _, cost in cloud]), "providers": dict(cloud)},
         "ai": {"month_usd": from_nanos(month.cost), "requests": month.requests},
+        "cloud_budgets": [
+            {
+                "budget": budget.name,
+                "monthly_limit_usd": budget.monthly_limit_usd,
+                "spent_usd": cost,
+                "percentage_used": _used(cost, budget),
+            }
+            for budget, cost in spent
+        ],
         "budgets": [budget_answer(found) for found in budgets],
         "suspended_tenants": list(suspended.values()),
         "sources": sources,
@@ -68,8 +83,12 @@ def status(config_path: Path, output: str) -> None:
         print_json(answer)
     else:
         _print(answer, [budget_row(found) for found in budgets])
-    if any(source["state"] in ("failing", "stale") for source in sources):
+    if any(source["state"] in ("failing", "stale") or source["failed_files"] for source in sources):
         raise click.exceptions.Exit(1)
+
+
+def _used(cost: Decimal, budget: CloudBudget) -> Decimal:
+    return round(cost * 100 / budget.monthly_limit_usd, 2)
 
 
 def _day(micros: int) -> date:
@@ -83,14 +102,23 @@ def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:
     rows += [("cloud: total", dollars(cloud["total_usd"])), (f"AI: {ai['requests']:,} requests", dollars(ai["month_usd"]))]
     print_table(f"cost of {cloud['month']}", ("", ">"), rows)
     click.echo()
+    print_table(
+        "cloud budgets",
+        ("budget", ">limit", ">spent", ">used"),
+        [
+            (found["budget"], dollars(found["monthly_limit_usd"]), dollars(found["spent_usd"]), f"{found['percentage_used']} %")
+            for found in answer["cloud_budgets"]
+        ],
+    )
+    click.echo()
     title = "AI budgets" if len(budgets) <= TIGHTEST else f"AI budgets, the {TIGHTEST} tightest of {len(budgets)}"
     print_table(title, BUDGET_COLUMNS, budgets[:TIGHTEST])
     for tenant in answer["suspended_tenants"]:
         click.echo(f"suspended: {tenant['tenant_id']} ({tenant['reason']})")
     click.echo()
-    columns = ("source", "state", "last_success_at", "newest_day", "rows", "rejected_rows", "message")
+    columns = ("source", "state", "last_success_at", "newest_day", "rows", "rejected_rows", "failed_files", "message")
     cells = [tuple("" if source[name] is None else str(source[name]) for name in columns) for source in answer["sources"]]
-    print_table("sources", ("source", "state", "last success", "newest day", ">rows", ">rejected", "message"), cells)
+    print_table("sources", ("source", "state", "last success", "newest day", ">rows", ">rejected", ">files failed", "message"), cells)
     click.echo()
     waiting = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in answer["remediation"]["queue"].items() if count)
     click.echo(f"remediation: mode `{answer['remediation']['mode']}`; {waiting or 'nothing has come in'}")

@@ -84,12 +84,8 @@ class CloudCosts:
         return days
 
     def _spent(self, connection: Connection, today: date) -> list[Sample]:
-        if not self._budgets:
-            return []
-        first = today.replace(day=1)
-        last = _next_month(first) - _ONE_DAY
-        rows = breakdown(connection, self._basis, [_column(label) for label in CLOUD_SCOPE], first=first, last=last)
-        return [((budget.name, *_scope(budget)), float(_matching(rows, _scope(budget)))) for budget in self._budgets]
+        spent = cloud_budgets_spent(connection, self._basis, self._budgets, today)
+        return [((budget.name, *_scope(budget)), float(cost)) for budget, cost in spent]
 
 
 class _Days:
@@ -141,6 +137,18 @@ def _next_month(first: date) -> date:
 
 def _samples(costs: Costs, prefix: str) -> list[Sample]:
     return [(labels, float(cost)) for labels, cost in costs.items() if cloud_prefix(labels[0]) == prefix]
+
+
+def cloud_budgets_spent(
+    connection: Connection, basis: str, budgets: Sequence[CloudBudget], today: date
+) -> list[tuple[CloudBudget, Decimal]]:
+    """What each budget's scope has cost in the calendar month of `today`, in dollars."""
+    if not budgets:
+        return []
+    first = today.replace(day=1)
+    last = _next_month(first) - _ONE_DAY
+    rows = breakdown(connection, basis, [_column(label) for label in CLOUD_SCOPE], first=first, last=last)
+    return [(budget, _matching(rows, _scope(budget))) for budget in budgets]
 
 
 def _scope(budget: CloudBudget) -> Labels:

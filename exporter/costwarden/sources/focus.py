@@ -74,8 +74,7 @@ class FocusSource:
         for part in [*sorted(changed, key=lambda part: part not in known), *sorted(copies)]:
             if part in copies and unchanged[part].figures in counted:
                 continue
-            if self._closing.is_set():
-                raise SourceError("closed while it was being read")
+            self._check_open()
             for change in self._read(part, paths[part], fingerprints[part], counted):
                 yield change
                 if isinstance(change, Read) and change.figures:
@@ -88,6 +87,10 @@ class FocusSource:
         self._closing.set()
         if (connection := self._connection) is not None:
             connection.interrupt()
+
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise SourceError("closed while it was being read") from None
 
     def _list(self) -> dict[str, Path]:
         """The files, by part, in order of their names."""
@@ -122,13 +125,13 @@ class FocusSource:
         try:
             with TemporaryDirectory(prefix="costwarden-") as scratch, self._open(Path(scratch)) as connection:
                 reading = self._roll_up(connection, path, Path(scratch))
+                self._check_open()
                 if self._fingerprint(path) != fingerprint:
                     yield Failed(part=part, message=f"{part}: changed while it was being read; the next refresh tries again")
                     return
                 yield self._change(connection, part, fingerprint, reading, counted)
         except unreadable as error:
-            if self._closing.is_set():
-                raise SourceError("closed while it was being read") from None
+            self._check_open()
             sentence = _first_line(error).replace(f"{scratch}/{_link_name(path)}", part)
             yield Failed(part=part, message=f"{part}: {sentence}")
 

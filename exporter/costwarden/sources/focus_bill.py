@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,12 +116,17 @@ def _at_once(connection: DuckDBPyConnection, bill: Bill, path: Path, rules: Rule
     """The summary of a file of which every line is a row; None of any other, on which DuckDB is not to be trusted."""
     import duckdb
 
-    lines = count_lines(path)
-    try:
-        summary = _roll_up(connection, bill, rules)
-    except (duckdb.InvalidInputException, duckdb.NotImplementedException):
-        return None
-    return summary if _rows_seen(summary) == lines - 1 else None
+    with ThreadPoolExecutor(1) as beside:
+        lines = beside.submit(count_lines, path)
+        try:
+            summary = _roll_up(connection, bill, rules)
+        except duckdb.Error as error:
+            # Where the file is damaged, this raises and says so better.
+            lines.result()
+            if isinstance(error, duckdb.InvalidInputException | duckdb.NotImplementedException):
+                return None
+            raise
+        return summary if _rows_seen(summary) == lines.result() - 1 else None
 
 
 def _rows_seen(summary: Summary) -> int:
@@ -163,7 +169,7 @@ def _detail(reason: str, day: object, day_text: str | None, currency: str | None
         return f"no rate for {_value(currency)} on {day}: add one to `exchange_rates`"
     named = [(COST_COLUMNS[cost], text) for cost, text in zip(COSTS, costs, strict=True) if text is not None]
     if reason == "bad_cost":
-        name, text = next((name, text) for name, text in named if not re.fullmatch(NUMBER, text))
+        name, text = next(((name, text) for name, text in named if not re.fullmatch(NUMBER, text)), named[0])
         return f"{name} {_value(text)} is not a number"
     name, text = max(named, key=lambda item: abs(float(item[1])))
     return f"{name} {_value(text)} has more than 14 digits before the point"

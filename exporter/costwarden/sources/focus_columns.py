@@ -191,7 +191,7 @@ def _day(bill: Bill) -> str:
 def _currency(bill: Bill, rate_days: Mapping[str, date], default_currency: str | None) -> str:
     x = _text(bill, CURRENCY)
     as_it_stands = " ".join(f"WHEN {literal(currency)} THEN {literal(currency)}" for currency in rate_days)
-    return f"coalesce(CASE {x} {as_it_stands} ELSE upper(trim({x})) END, {literal(default_currency)})"
+    return f"coalesce(CASE {x} {as_it_stands} ELSE nullif(upper(trim({x})), '') END, {literal(default_currency)})"
 
 
 def _is_odd(bill: Bill) -> str:
