@@ -21,7 +21,7 @@ from costwarden.api.routes import create_api
 from costwarden.budgets.engine import Engine
 from costwarden.budgets.service import BudgetService
 from costwarden.budgets.settings import BudgetsSettings
-from costwarden.cli.listen import uvicorn_config
+from costwarden.cli.listen import listen, uvicorn_config
 from costwarden.config import AuthSettings
 from costwarden.ledger import Ledger
 from costwarden.metrics.budgets import budget_collector
@@ -205,8 +205,8 @@ def exact() -> Callable[[httpx.Response], Any]:
 def listening(server: Server, free_port: Callable[[], int], wait_until: Callable[..., object]) -> Iterator[str]:
     """The server on a real socket, under uvicorn as it is shipped; gives its base URL."""
     port = free_port()
-    running = uvicorn.Server(uvicorn_config(server.app, "127.0.0.1", port))
-    thread = threading.Thread(target=running.run)
+    running = uvicorn.Server(uvicorn_config(server.app))
+    thread = threading.Thread(target=running.run, args=([listen("127.0.0.1", port)],))
     thread.start()
     wait_until(lambda: running.started)
     yield f"http://127.0.0.1:{port}"

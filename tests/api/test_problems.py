@@ -34,8 +34,14 @@ def test_a_request_that_breaks_a_rule_is_422_and_counted(server, problem_of, bod
     assert rejected(server, "invalid_request") == 1
 
 
+def test_a_body_that_is_missing_is_refused_but_where_nothing_needs_to_be_said(server, problem_of):
+    for path in BODIES[:3]:
+        problem_of(server.request("POST", path, content=b""), 400, "invalid_json")
+    assert server.request("POST", BODIES[3], content=b"").json() == {"tenant_id": "acme", "suspended": True, "changed": True}
+
+
 @pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize("body", [b"", b"{", b"tenant_id=acme", b'{"%s": "\xff"}', b'{"%s": "\\ud800"}', b"\x00"])
+@pytest.mark.parametrize("body", [b"{", b"tenant_id=acme", b'{"%s": "\xff"}', b'{"%s": "\\ud800"}', b"\x00"])
 def test_a_body_that_is_no_json_is_refused_and_counted(server, problem_of, path, body):
     answer = server.request("POST", path, content=body.replace(b"%s", b"reason" if "suspend" in path else b"tenant_id"))
     problem_of(answer, 400, "invalid_json")
@@ -204,7 +210,7 @@ def test_ten_megabytes_are_413_and_the_connection_goes_on(connection, path, piec
         assert (answer.status, problem["type"]) == (413, "urn:costwarden:body_too_large")
         connection.request("GET", "/healthz")
         answer = connection.getresponse()
-        assert (answer.status, answer.read()) == (200, b'{"status":"ok"}')
+        assert (answer.status, answer.read()) == (200, b'{"status":"ok"}\n')
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(server, listening):

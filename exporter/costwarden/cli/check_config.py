@@ -17,7 +17,8 @@ def check_config(config_path: Path) -> None:
         check_secrets(config)
     except ConfigError as error:
         raise click.ClickException("\n".join(f"{config_path}: {line}" for line in str(error).splitlines())) from None
-    if config.remediation.playbooks and not any(token.role == "alertmanager" for token in config.auth.tokens):
+    acts = config.remediation.playbooks and config.remediation.mode != "off"
+    if acts and not any(token.role == "alertmanager" for token in config.auth.tokens):
         click.echo(
             f"{config_path}: warning: there are playbooks, but no token of the role `alertmanager`: every alert will be refused", err=True
         )
