@@ -100,13 +100,6 @@ class Config(Settings):
 
     @field_validator("database_url")
     @classmethod
-    def _known_database(cls, url: str) -> str:
-        if not url.removeprefix("sqlite:///") or not url.startswith("sqlite:///") or url.endswith("/:memory:"):
-            raise ValueError("must be `sqlite:///PATH`: this version keeps its ledger in a file")
-        return url
-
-    @field_validator("database_url")
-    @classmethod
     def _in_a_file(cls, url: str) -> str:
         if url.removeprefix(SQLITE) in {url, "", ":memory:"}:
             raise ValueError("must be `sqlite:///PATH`: this version keeps its ledger in a file")

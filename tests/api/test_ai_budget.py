@@ -225,7 +225,25 @@ def test_an_event_id_in_use_for_another_call_is_409(server, problem_of):
     server.set("1.00")
     server.check(100_000, event_id="e1")
     problem = problem_of(server.check(100_000, event_id="e1", model="mini"), 409, "event_id_conflict")
-    assert problem["detail"] == "the event_id 'e1' is in use for another call of `acme`: give each call its own"
+    assert problem["detail"] == (
+        "the event_id 'e1' of `acme` is recorded already, or was checked for another or a smaller call: give each call its own"
+    )
+
+
+def test_a_repeated_check_cannot_grow_and_a_recorded_event_cannot_be_checked_again(server, problem_of):
+    server.set("1.00")
+    assert server.check(100_000, event_id="e1").status_code == 200
+    assert server.check(100_000, event_id="e1").status_code == 200
+    problem_of(server.check(100_001, event_id="e1"), 409, "event_id_conflict")
+    assert server.track(100_000, event_id="e1").status_code == 200
+    problem_of(server.check(100_000, event_id="e1"), 409, "event_id_conflict")
+
+
+def test_the_time_of_the_check_pays_whatever_the_clock_of_the_application_says(server, exact):
+    server.set("1.00")
+    checked = exact(server.check(100_000))
+    server.track(100_000, reservation_id=checked["reservation_id"], timestamp="2025-10-31T12:00:00Z")
+    assert exact(server.request("GET", "/api/ai-budget/tenant/acme"))["budgets"][0]["current_usage_usd"] == Decimal("0.1")
 
 
 def test_sizes_that_are_not_given_are_assumed(server, exact):
@@ -286,8 +304,8 @@ def test_usage_is_paid_by_the_month_of_its_timestamp(server, timestamp, month):
         ("yesterday", "`timestamp` 'yesterday' is not an RFC 3339 time with a zone"),
         ("2025-11-15T12:00:00", "`timestamp` '2025-11-15T12:00:00' is not an RFC 3339 time with a zone"),
         ("2025-11-15T12:05:01Z", "`timestamp` '2025-11-15T12:05:01Z' lies in the future"),
-        ("1969-12-31T23:59:59Z", "`timestamp` '1969-12-31T23:59:59Z' lies before 1970"),
-        ("0001-01-01T00:00:00+23:59", "`timestamp` '0001-01-01T00:00:00+23:59' lies before 1970"),
+        ("1969-12-31T23:59:59Z", "`timestamp` '1969-12-31T23:59:59Z' lies more than 35 days back"),
+        ("0001-01-01T00:00:00+23:59", "`timestamp` '0001-01-01T00:00:00+23:59' lies more than 35 days back"),
         ("9999-12-31T23:59:59-23:59", "`timestamp` '9999-12-31T23:59:59-23:59' lies in the future"),
     ],
 )

@@ -77,7 +77,10 @@ class Model:
             return "tenant_suspended"
         known = self.reservations.get(named_id(tenant, event_id)) if event_id else None
         if known is not None:
-            return named_id(tenant, event_id) if known["dimensions"] == dimensions else "event_id_conflict"
+            same = known["dimensions"] == dimensions and estimate <= known["estimate"]
+            return named_id(tenant, event_id) if same else "event_id_conflict"
+        if event_id and (tenant, "event", event_id) in self.identities:
+            return "event_id_conflict"
         applying = [name for name, (of, _, _) in self.budgets.items() if matches(of, dimensions)]
         if not applying:
             return "no_budget"
@@ -129,7 +132,7 @@ class Model:
         self.identities[identity] = cost
         if held:
             dimensions = tuple(theirs or ours for theirs, ours in zip(held["dimensions"], dimensions, strict=True))
-            at = at or held["created_at"]
+            at = held["created_at"]
         self.usage.append((dimensions, at or now, cost))
         return cost, False
 

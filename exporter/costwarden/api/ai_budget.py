@@ -84,7 +84,10 @@ class AiBudgetApi:
 
     def _denial(self, request: CheckRequest, decision: Decision) -> Problem:
         if decision.reason == "event_id_conflict":
-            detail = f"the event_id {request.event_id!r} is in use for another call of `{request.tenant_id}`: give each call its own"
+            detail = (
+                f"the event_id {request.event_id!r} of `{request.tenant_id}` is recorded already, or was checked for another or a smaller"
+                " call: give each call its own"
+            )
             return Problem(409, decision.reason, detail, allowed=False)
         fallback: dict[str, Any] = {"use": "cached_template"}
         if decision.budget is None:
@@ -148,6 +151,8 @@ class AiBudgetApi:
             raise Problem(422, "invalid_request", str(error)) from None
         except LedgerUnavailable as error:
             raise unavailable(error) from None
+        if settled.refused:
+            raise Problem(422, "invalid_request", "the sum of what was tracked would pass four and a half billion dollars")
         answer = {
             "event_id": settled.event_id,
             "cost_usd": from_nanos(settled.cost),
@@ -187,6 +192,8 @@ class AiBudgetApi:
 
     def tenant(self, tenant_id: str) -> dict[str, Any]:
         """`GET /api/ai-budget/tenant/{id}`: the tenant's budgets and what they have spent. Raises `Problem` 404."""
+        if not tenant_id:
+            raise Problem(404, "unknown_tenant", "the path names no tenant")
         status = self._service.status(tenant_id)
         if not status.budgets and not status.month_spent and not status.suspended:
             detail = f"nothing is known of tenant `{tenant_id}`; a new tenant gets its default budget at its first check"

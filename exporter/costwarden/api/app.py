@@ -14,6 +14,7 @@ from starlette.responses import Response
 from costwarden import __version__
 from costwarden.api.hot import Disconnected, Handler, Receive, Scope, Send, problem_answer, send_answer
 from costwarden.api.problems import CONTENT_TYPE, TITLES, Problem, encode
+from costwarden.ledger import LedgerUnavailable
 from costwarden.metrics.counts import Counts
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,10 @@ def create_app(counts: Counts, hot: Mapping[tuple[str, str], Handler], lifespan:
         headers = tuple((name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items())
         detail = f"{request.method} {request.url.path}: {error.detail}"
         return respond(Problem(error.status_code, kind, detail, title=title, headers=headers))
+
+    @api.exception_handler(LedgerUnavailable)
+    async def on_unavailable(_: Request, error: LedgerUnavailable) -> Response:
+        return respond(Problem(503, "ledger_unavailable", str(error), headers=((b"retry-after", b"1"),)))
 
     @api.exception_handler(Exception)
     async def on_failure(_: Request, error: Exception) -> Response:

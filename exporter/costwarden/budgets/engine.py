@@ -1,6 +1,6 @@
 """Reserve and settle: the cap that holds.
 
-All decisions fall on the ledger's writer thread, one after the other, on figures in memory that equal the ledger's; what they change is
+All decisions fall inside the ledger's groups, one after the other, on figures in memory that equal the ledger's; what they change is
 written by the same transaction, and nobody is answered before it is durable. So the sum of what is spent, reserved and unsettled never
 passes a limit because of a reservation; only a call that costs more than its own estimate can.
 """
@@ -33,6 +33,9 @@ from costwarden.ledger.budgets import (
 from costwarden.ledger.usage import DIMENSION_SLICE, append_usage, known_event, known_events
 from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, Usage, to_nanos
 
+MOST_NANOS = 1 << 62
+"""Four and a half billion dollars: past it, SQLite's integers would soon become floating point."""
+
 
 def named_id(tenant_id: str, event_id: str) -> str:
     """The reservation id of a check that named its event: a repeat finds the same one.
@@ -56,7 +59,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     allowed: bool
     reason: str = ""
-    """Why not: `budget_exceeded`, `no_budget`, `tenant_suspended`, or `event_id_conflict`: the event id is in use for another call."""
+    """Why not: `budget_exceeded`, `no_budget`, `tenant_suspended`, or `event_id_conflict`: the event is recorded, or is another call."""
     reservation_id: str = ""
     estimate: int = 0
     expires_at: int = 0
@@ -91,10 +94,12 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     repeated: bool
     reservation_id: str = ""
     """The reservation that this settled; empty where it settled none."""
+    refused: bool = False
+    """Nothing was recorded: a sum would pass what 64 bits hold."""
 
 
 class Engine:
-    """The participant of the ledger's group commit that decides over budgets. Every method runs on the writer thread."""
+    """The participant of the ledger's group commit that decides over budgets. Every method runs inside a group, one after the other."""
 
     def __init__(self, settings: BudgetsSettings, zone: ZoneInfo, now: Callable[[], int]) -> None:
         self._settings = settings
@@ -165,8 +170,10 @@ class Engine:
         if dimensions[TENANT] in book.suspended:
             return Decision(allowed=False, reason="tenant_suspended")
         if wish.event_id and (known := book.reservations.get(named_id(dimensions[TENANT], wish.event_id))) is not None:
-            same = known.dimensions == dimensions
+            same = known.dimensions == dimensions and wish.estimate <= known.estimate
             return self._admitted(known) if same else Decision(allowed=False, reason="event_id_conflict")
+        if wish.event_id and self._is_recorded(connection, f"api:{dimensions[TENANT]}", wish.event_id):
+            return Decision(allowed=False, reason="event_id_conflict")
         periods = book.periods(dimensions, wish.at)
         if self._give_default(book, connection, dimensions):
             periods = book.periods(dimensions, wish.at)
@@ -232,11 +239,19 @@ class Engine:
                 if value:
                     setattr(usage, name, value)
             usage.reservation_id = reservation.reservation_id
-            usage.timestamp = usage.timestamp or reservation.created_at
-            self._release(book, reservation)
+            # And so are the periods: an application whose clock is wrong must not spend a period that is over.
+            usage.timestamp = reservation.created_at
         usage.timestamp = usage.timestamp or call.at
+        periods = book.periods(scope_of(usage), usage.timestamp)
+        if any(period.spent + usage.cost > MOST_NANOS for period in periods):
+            return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, refused=True)
+        if reservation is not None:
+            self._release(book, reservation)
         self._record(book, usage, call.at)
         return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, reservation_id=usage.reservation_id)
+
+    def _is_recorded(self, connection: Connection, source: str, event_id: str) -> bool:
+        return (source, event_id) in self._recorded or known_event(connection, source, event_id) is not None
 
     @staticmethod
     def _reservation_of(book: Book, call: Settle) -> Reservation | None:
@@ -317,7 +332,8 @@ class Engine:
         while self._expiries and self._expiries[0][0] <= at:
             _, reservation_id = heapq.heappop(self._expiries)
             reservation = book.reservations.get(reservation_id)
-            if reservation is not None and not reservation.unsettled:
+            # A check that comes again after its usage has the id of the first one, which stands here too.
+            if reservation is not None and not reservation.unsettled and reservation.expires_at <= at:
                 book.mark_unsettled(reservation)
                 if reservation_id not in self._reserved:
                     expired.append(reservation_id)

@@ -24,6 +24,9 @@ from costwarden.pricing.price_book import Alternative, PriceBook
 # A caller's clock may run ahead by this much; beyond it, a timestamp would spend a period that nobody checks yet.
 CLOCK_SKEW_SECONDS = 300
 
+OLDEST_EVENT_SECONDS = 35 * 86_400
+"""An event may come late, from a queue say; an older one tells of a wrong clock, and would spend a month that nobody looks at."""
+
 
 class TenantStatus(msgspec.Struct, kw_only=True):
     """A tenant's budgets as of now. Amounts are nano-dollars."""
@@ -182,6 +185,7 @@ class BudgetService:
         """Move reservations to *unsettled* as they expire, until cancelled. A ledger that is down is tried again."""
         while True:
             await asyncio.sleep(interval_seconds)
+            self._ledger.check_file()
             with suppress(LedgerUnavailable):
                 await self._ledger.writer.step(self._engine.expire, self._now())
 
@@ -200,6 +204,6 @@ def _timestamp(text: str, now: int) -> int:
         raise ValueError(f"`timestamp` {text!r} is not an RFC 3339 time with a zone") from None
     if when > now + CLOCK_SKEW_SECONDS * MICROS_PER_SECOND:
         raise ValueError(f"`timestamp` {text!r} lies in the future")
-    if when < 0:
-        raise ValueError(f"`timestamp` {text!r} lies before 1970")
+    if when < now - OLDEST_EVENT_SECONDS * MICROS_PER_SECOND:
+        raise ValueError(f"`timestamp` {text!r} lies more than {OLDEST_EVENT_SECONDS // 86_400} days back")
     return when

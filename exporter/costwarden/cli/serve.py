@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class Server:
         self.config = config
         self._path = config_path
         self._loaded = (True, now())
+        self._reloading = threading.Lock()
         self._counts = Counts()
         self._auth = Authenticator(config.auth)
         self._engine = Engine(config.budgets, config.zone, now)
@@ -128,6 +130,10 @@ class Server:
             raise Problem(503, "ledger_unavailable", str(error)) from None
 
     def _reload(self) -> None:
+        with self._reloading:
+            self._load_anew()
+
+    def _load_anew(self) -> None:
         config = load_config(self._path)
         check_reload(self.config, config)
         check_secrets(config)

@@ -49,6 +49,7 @@ class Ledger:
         try:
             self._migrate()
             self.writer = GroupCommit(self._engine.connect, participant)
+            self._inode = self.path.stat().st_ino
         except sqlalchemy.exc.DatabaseError as error:
             self._release()
             raise LedgerError(f"{self.path}: cannot be opened as a ledger: {error.orig}") from error
@@ -56,15 +57,27 @@ class Ledger:
             self._release()
             raise
 
+    def check_file(self) -> None:
+        """Refuse everything from now on where the file is not the one that was opened: writes to a deleted file would be lost."""
+        try:
+            there = self.path.stat().st_ino == self._inode
+        except OSError:
+            there = False
+        if not there and not self.writer.condemned:
+            self.writer.condemn(f"the file {self.path} was deleted or replaced; restart costwarden")
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection on a consistent snapshot, for reading only, from any thread."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            try:
-                yield connection
-            finally:
-                connection.exec_driver_sql("ROLLBACK")
+        """A connection on a consistent snapshot, for reading only, from any thread. Raises `LedgerUnavailable`."""
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+        except sqlalchemy.exc.DBAPIError as error:
+            raise LedgerUnavailable(f"the ledger cannot be read: {error.orig}") from error
 
     def write(self, operation: Callable[[Connection], T]) -> T:
         """`operation(connection)` in the writer's next transaction; returns once it is durable.

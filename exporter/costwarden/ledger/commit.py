@@ -84,6 +84,8 @@ class GroupCommit:
         self.write_errors = 0
         self.healthy = True
         """False from a failed commit until the next one that succeeds."""
+        self.condemned = ""
+        """Why nothing is written any more; empty while all is well."""
         self.on_change: Callable[[], None] = lambda: None
         """Called on the writer's thread after a commit that changed anything, here or in another process; must be quick."""
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -115,6 +117,12 @@ class GroupCommit:
         self._put(_Operation(True, work, None, future, None))
         return future.result()
 
+    def condemn(self, reason: str) -> None:
+        """Refuse every operation from now on."""
+        log.error("the ledger is refused", reason=reason)
+        self.condemned, self.healthy = reason, False
+        self.on_change()
+
     def close(self) -> None:
         """Commit what waits, then stop. Idempotent."""
         with self._lock:
@@ -129,6 +137,8 @@ class GroupCommit:
         with self._lock:
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
+            if self.condemned:
+                raise LedgerUnavailable(self.condemned)
             self._waiting.append(operation)
             if self._busy:
                 return
@@ -166,8 +176,8 @@ class GroupCommit:
     def _open(self, group: list[_Operation], patience_seconds: float) -> list[_Answer] | None:
         """Begin a transaction and run the group in it.
 
-        None where another process is writing and there is no patience; where anything fails, all answers are refusals and there is
-        no connection.
+        None where there is no patience and another process is writing, or has written. Where anything fails, all answers are refusals
+        and there is no connection.
         """
         try:
             if self._connection is None:
@@ -187,6 +197,10 @@ class GroupCommit:
             if patience_seconds:
                 raw.execute("PRAGMA busy_timeout=0")
             seen = raw.execute("PRAGMA data_version").fetchone()[0]
+            if seen != self._data_version and not patience_seconds:
+                # The participant is about to read everything anew: with many budgets that would hold up the loop.
+                raw.execute("ROLLBACK")
+                return None
             self._foreign_change, self._data_version = seen != self._data_version, seen
             self._changes = raw.total_changes
             if self._participant is not None:
@@ -220,12 +234,13 @@ class GroupCommit:
         try:
             raw = driver(self._connection)
             raw.execute("COMMIT")
-            self.healthy = True
-            if self._foreign_change or raw.total_changes != self._changes:
-                self.commits += 1
-                self.on_change()
+            changed = self._foreign_change or raw.total_changes != self._changes
         except Exception as error:  # noqa: BLE001 (as in _open)
             return self._refuse(group, error)
+        self.healthy = not self.condemned
+        if changed:
+            self.commits += 1
+            self.on_change()
         return answers
 
     def _refuse(self, group: list[_Operation], error: Exception) -> list[_Answer]:
@@ -287,6 +302,9 @@ class GroupCommit:
                 continue
             if answer.succeeded:
                 future.set_result(answer.value)
+            elif isinstance(answer.value, StopIteration):
+                # A future refuses this one, and everybody behind it would wait for ever.
+                future.set_exception(RuntimeError(f"a statement raised {answer.value!r}"))
             else:
                 future.set_exception(answer.value)
 

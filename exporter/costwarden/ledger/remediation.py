@@ -5,6 +5,7 @@ A queue item is one incident of one alert: (fingerprint, startsAt, action). Its 
     queued -> running -> done | interrupted          `running` is written before the script may act
     queued -> awaiting_approval -> queued            and back, once a person approved
     queued | awaiting_approval -> refused | done
+    done                                             at once, where it had resolved before it was heard of
 
 An item in `running` is never taken again, whatever happens: that is what makes a run happen at most once.
 """
@@ -96,6 +97,8 @@ class Resolved(msgspec.Struct, frozen=True):
     fingerprint: str
     starts_at: str
     ends_at: str
+    action: str
+    """Empty where nothing could ever act on it."""
 
 
 def enqueue(connection: Connection, incidents: Sequence[Firing], *, group_key: str, now: int) -> int:
@@ -136,7 +139,10 @@ def enqueue(connection: Connection, incidents: Sequence[Firing], *, group_key: s
 
 
 def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int) -> None:
-    """Mark incidents as resolved; it is final."""
+    """Mark incidents as resolved; it is final.
+
+    One that is not known is remembered as over: its `firing` may yet come, by a slower Alertmanager or after an answer 503.
+    """
     if not ends:
         return
     connection.execute(
@@ -150,6 +156,25 @@ def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int)
         .values(status="resolved", resolved_at=now),
         [{"key_fingerprint": end.fingerprint, "first": end.starts_at, "last": max(end.starts_at, end.ends_at)} for end in ends],
     )
+    rows = [
+        {
+            "fingerprint": end.fingerprint,
+            "starts_at": end.starts_at,
+            "action": end.action,
+            "status": "resolved",
+            "labels": "{}",
+            "annotations": "{}",
+            "received_at": now,
+            "last_received_at": now,
+            "resolved_at": now,
+            "deliveries": 1,
+            "state": "done",
+        }
+        for end in ends
+        if end.action
+    ]
+    if rows:
+        connection.execute(sqlite_insert(remediation_queue).on_conflict_do_nothing(), rows)
 
 
 # --- the worker ----------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from costwarden.ledger.remediation import (
     refuse_waiting,
     update_run,
 )
-from costwarden.remediation.execution import judge
+from costwarden.remediation.execution import KEPT_LINES, judge
 from costwarden.remediation.guard import Reason, kill_switch_is_on
 from costwarden.remediation.runner import ScriptRequest, ScriptResult, TargetLine, run_script, script_environment
 from costwarden.remediation.settings import RemediationSettings
@@ -79,7 +79,7 @@ def restore_run(
     """Take back what a run did, by the undo record that was written before it acted.
 
     Without `apply` only the script's plan is returned, with an empty run id; with it, the restore is a run of its own, in the journal
-    and the audit log. Raises as `approve_run`.
+    and the audit log; what still acts is not taken back beside it. Raises as `approve_run`.
     """
     with ledger.read() as connection:
         run = read_run(connection, run_id)
@@ -87,6 +87,8 @@ def restore_run(
     playbook = settings.playbook(run.playbook)
     if undo is None:
         raise DecisionRefused(f"run {run_id} never acted: there is nothing to restore")
+    if apply and not run.finished_at:
+        raise DecisionRefused(f"run {run_id} is still acting: stop it by the kill switch, or restore it once it has ended")
     if playbook is None:
         raise DecisionRefused(f"run {run_id} was of playbook {run.playbook!r}, which is not configured any more: run its script by hand")
     if kill_switch_is_on(settings.kill_switch_file):
@@ -96,13 +98,18 @@ def restore_run(
     records = tuple(record["undo"] for record in undo["records"] if record["undo"] is not None)
     restore_id = _begin_restore(ledger, run, targets, actor, now()) if apply else ""
     reported: list[tuple[TargetLine, int]] = []
+
+    def note(line: TargetLine) -> None:
+        if len(reported) < len(targets) + KEPT_LINES:
+            reported.append((line, now()))
+
     result = run_script(
         [*playbook.argv, "--restore", *(["--apply"] if apply else [])],
         ScriptRequest(restore_id or run_id, targets, undo["parameters"], records),
         environment=script_environment(playbook, environ),
         timeout_seconds=playbook.timeout_seconds,
         should_stop=lambda: "the kill switch is on" if kill_switch_is_on(settings.kill_switch_file) else "",
-        on_line=lambda line: reported.append((line, now())),
+        on_line=note,
     )
     if apply:
         _end_restore(ledger, restore_id, result, judge(result, targets), reported, now())
@@ -128,7 +135,8 @@ def _end_restore(
     def write(connection: Connection) -> None:
         for line, at in reported:
             append_journal(connection, run_id, "target", line, at)
-        detail = {"outcome": outcome, "reason": reason, "problem": result.problem, "stderr": result.stderr}
+        left_out = len(result.lines) - len(reported)
+        detail = {"outcome": outcome, "reason": reason, "lines_left_out": left_out, "problem": result.problem, "stderr": result.stderr}
         append_journal(connection, run_id, "finished", detail, now)
         update_run(connection, run_id, outcome=outcome, reason=reason, finished_at=now)
 

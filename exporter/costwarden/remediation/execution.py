@@ -9,16 +9,40 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import structlog
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.remediation import QueueItem, Run, append_journal, await_approval, claim, finish, latest_detail, update_run
+from costwarden.ledger.remediation import (
+    QueueItem,
+    Run,
+    append_journal,
+    await_approval,
+    claim,
+    finish,
+    latest_detail,
+    read_item,
+    update_run,
+)
 from costwarden.model import to_micros
-from costwarden.remediation.guard import Admission, Refusal, admit, check_plan, is_protected, kill_switch_is_on
+from costwarden.remediation.guard import (
+    Admission,
+    Approval,
+    Refusal,
+    admit,
+    check_approval,
+    check_approved_plan,
+    check_plan,
+    check_unchanged,
+    is_protected,
+    kill_switch_is_on,
+)
+from costwarden.remediation.notes import Notes
 from costwarden.remediation.runner import EXIT_REFUSED, ScriptRequest, ScriptResult, TargetLine, run_script, script_environment
 from costwarden.remediation.settings import RemediationSettings
 
-# Lines of a plan that its journal entry keeps: enough to see what a plan above the cap was about.
+# Lines of a plan that its journal entry keeps: enough to see what a plan above the cap was about. And entries that a script may cause
+# beyond one a target.
 KEPT_LINES = 200
 
 log = structlog.get_logger(__name__)
@@ -62,15 +86,16 @@ class Execution:
         """Run to the end. Raises `Interrupted`, or `LedgerUnavailable` while nothing was acted on: the item is still queued then."""
         try:
             admission = self._admit()
-            targets = self._plan(admission)
+            plan = self._plan(admission)
+            targets = self._allowed(admission, plan)
             if not targets:
                 self._finish("done", "nothing_to_do", "", {})
             elif admission.mode == "dry-run":
                 self._finish("done", "planned", "", {})
             elif admission.mode == "approve" and not self._run.approved_by:
-                self._await_approval(targets)
+                self._await_approval(admission, targets)
             else:
-                self._claim(admission, targets)
+                self._claim(admission, plan, targets)
                 self._act(admission, targets)
         except Refusal as refusal:
             log.info("remediation refused", run_id=self._run.run_id, action=self._item.action, reason=refusal.reason, message=str(refusal))
@@ -103,13 +128,15 @@ class Execution:
 
     # --- plan ------------------------------------------------------------------------------------------------------------------
 
-    def _plan(self, admission: Admission) -> tuple[TargetLine, ...]:
-        """What may be acted on; after an approval never more than what was approved."""
+    def _plan(self, admission: Admission) -> ScriptResult:
+        """What the script would do; after an approval nothing that was not approved."""
         playbook = admission.playbook
-        approved = self._approved_targets()
+        approval = self._approval()
+        if approval is not None:
+            check_approval(approval, admission)
         plan = run_script(
             playbook.argv,
-            ScriptRequest(self._run.run_id, approved, admission.parameters),
+            ScriptRequest(self._run.run_id, None if approval is None else tuple(approval.targets), admission.parameters),
             environment=script_environment(playbook, self._environ),
             timeout_seconds=playbook.timeout_seconds,
             should_stop=lambda: "the worker stops" if self._is_stopping() else self._kill_switch(),
@@ -123,88 +150,91 @@ class Execution:
         targets = [line.target for line in plan.lines if line.result == "planned"]
         if len(set(targets)) != len(targets):
             raise _PlanFailed("the plan names a target twice")
-        if approved is not None and (strange := set(targets) - set(approved)):
-            raise _PlanFailed(f"the plan names {min(strange)!r}, which was not approved")
+        if approval is not None:
+            check_approved_plan(approval, plan)
+        return plan
+
+    def _allowed(self, admission: Admission, plan: ScriptResult) -> tuple[TargetLine, ...]:
         with self._ledger.read() as connection:
-            allowed = check_plan(connection, playbook, plan, self._now())
-        if spared := [target for target in targets if is_protected(playbook, target)]:
+            allowed = check_plan(connection, admission.playbook, plan, self._now())
+        planned = [line.target for line in plan.lines if line.result == "planned"]
+        if spared := [target for target in planned if is_protected(admission.playbook, target)]:
             self._journal("protected", {"targets": spared})
         return allowed
 
-    def _approved_targets(self) -> tuple[str, ...] | None:
+    def _approval(self) -> Approval | None:
         if not self._run.approved_by:
             return None
         with self._ledger.read() as connection:
-            detail = latest_detail(connection, self._run.run_id, "awaiting_approval")
-        return tuple(detail["targets"]) if detail else ()
+            return msgspec.convert(latest_detail(connection, self._run.run_id, "awaiting_approval"), Approval)
 
-    def _await_approval(self, targets: tuple[TargetLine, ...]) -> None:
-        names = [line.target for line in targets]
+    def _await_approval(self, admission: Admission, targets: tuple[TargetLine, ...]) -> None:
+        approval = Approval(admission.playbook.argv, admission.parameters, {line.target: line.action for line in targets})
         now = self._now()
 
         def write(connection: Connection) -> None:
-            append_journal(connection, self._run.run_id, "awaiting_approval", {"targets": names}, now)
-            await_approval(connection, self._run, targets_count=len(names), now=now)
+            append_journal(connection, self._run.run_id, "awaiting_approval", approval, now)
+            await_approval(connection, self._run, targets_count=len(targets), now=now)
 
         self._ledger.write(write)
-        log.info("remediation awaits approval", run_id=self._run.run_id, action=self._item.action, targets=len(names))
+        log.info("remediation awaits approval", run_id=self._run.run_id, action=self._item.action, targets=len(targets))
 
     # --- act -------------------------------------------------------------------------------------------------------------------
 
-    def _claim(self, admission: Admission, targets: tuple[TargetLine, ...]) -> None:
-        self._check_kill_switch()
+    def _claim(self, admission: Admission, plan: ScriptResult, targets: tuple[TargetLine, ...]) -> None:
         records = [{"target": line.target, "state_before": line.state_before, "undo": line.undo} for line in targets]
         detail = {"parameters": admission.parameters, "records": records}
         now = self._now()
 
-        def write(connection: Connection) -> bool:
+        def write(connection: Connection) -> None:
+            # A plan may take an hour, and this write may wait for the ledger: the guard is asked again, with the settings of this moment.
+            item = read_item(connection, self._item.queue_id)
+            current = admit(connection, self._settings(), item, self._run, now)
+            check_unchanged(admission, current, is_approved=bool(self._run.approved_by))
+            if check_plan(connection, current.playbook, plan, now) != targets:
+                raise Refusal("plan_changed", "`protected_targets` changed after the plan was made")
             if not claim(connection, self._run, targets_count=len(targets), now=now):
-                return False
+                raise Refusal("resolved", "the alert resolved while the plan was made")
             append_journal(connection, self._run.run_id, "undo_recorded", detail, now)
-            return True
 
-        if not self._ledger.write(write):
-            raise Refusal("resolved", "the alert resolved while the plan was made")
+        self._ledger.write(write)
 
     def _act(self, admission: Admission, targets: tuple[TargetLine, ...]) -> None:
         playbook = admission.playbook
         names = tuple(line.target for line in targets)
         log.info("remediation acts", run_id=self._run.run_id, playbook=playbook.name, targets=len(names))
-        result = run_script(
-            [*playbook.argv, "--apply"],
-            ScriptRequest(self._run.run_id, names, admission.parameters),
-            environment=script_environment(playbook, self._environ),
-            timeout_seconds=playbook.timeout_seconds,
-            should_stop=self._kill_switch,
-            on_start=lambda: self._note("script_started", {"argv": [*playbook.argv, "--apply"]}),
-            on_line=lambda line: self._note("target", line),
-        )
+        argv = [*playbook.argv, "--apply"]
+        with Notes(self._ledger, self._run.run_id, most=len(targets) + KEPT_LINES) as notes:
+            result = run_script(
+                argv,
+                ScriptRequest(self._run.run_id, names, admission.parameters),
+                environment=script_environment(playbook, self._environ),
+                timeout_seconds=playbook.timeout_seconds,
+                should_stop=self._kill_switch,
+                on_start=lambda: notes.add("script_started", {"argv": argv}, self._now()),
+                on_line=lambda line: notes.add("target", line, self._now()),
+            )
+        self._unwritten = notes.unwritten
         outcome, reason = judge(result, names)
         results: dict[str, int] = Counter(line.result for line in result.lines)
         log.info("remediation finished", run_id=self._run.run_id, playbook=playbook.name, outcome=outcome, reason=reason, **results)
-        detail = {"exit_code": result.exit_code, "results": results, "problem": result.problem, "stderr": result.stderr}
+        detail = {
+            "exit_code": result.exit_code,
+            "results": results,
+            "lines_left_out": notes.left_out,
+            "problem": result.problem,
+            "stderr": result.stderr,
+        }
         self._finish_for_certain("done", outcome, reason, detail)
 
     def _kill_switch(self) -> str:
         return "the kill switch is on" if kill_switch_is_on(self._settings().kill_switch_file) else ""
-
-    def _check_kill_switch(self) -> None:
-        if reason := self._kill_switch():
-            raise Refusal("kill_switch", reason)
 
     # --- journal ---------------------------------------------------------------------------------------------------------------
 
     def _journal(self, step: str, detail: Any) -> None:
         now = self._now()
         self._ledger.write(lambda connection: append_journal(connection, self._run.run_id, step, detail, now))
-
-    def _note(self, step: str, detail: Any) -> None:
-        """Journal while the script acts: a ledger that fails now must not stop it halfway; the entry is written with the end."""
-        now = self._now()
-        try:
-            self._ledger.write(lambda connection: append_journal(connection, self._run.run_id, step, detail, now))
-        except LedgerUnavailable:
-            self._unwritten.append((step, detail, now))
 
     def _finish(self, state: str, outcome: str, reason: str, detail: dict[str, Any]) -> None:
         now = self._now()

@@ -29,6 +29,7 @@ Reason = Literal[
     "ratio_exceeded",
     "population_unknown",
     "hourly_limit",
+    "plan_changed",
     "script_refused",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
@@ -54,6 +55,15 @@ class Admission(msgspec.Struct, frozen=True):
     playbook: Playbook
     mode: Mode
     parameters: dict[str, Any]
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """What a person is asked to approve: the command line without `--apply`, its parameters, and the action on each target."""
+
+    argv: list[str]
+    parameters: dict[str, Any]
+    targets: dict[str, str]
+    """Target -> action."""
 
 
 def kill_switch_is_on(path: Path | None) -> bool:
@@ -116,9 +126,35 @@ def check_plan(connection: Connection, playbook: Playbook, plan: ScriptResult, n
     return targets
 
 
+def check_unchanged(planned: Admission, current: Admission, *, is_approved: bool) -> None:
+    """Refuse where a reload since the plan changed what the script is told, or holds it back. Raises `Refusal`."""
+    if current.mode == "dry-run" or (current.mode == "approve" and not is_approved):
+        raise Refusal("plan_changed", f"the mode became `{current.mode}` after the plan was made")
+    if _command(current) != _command(planned):
+        raise Refusal("plan_changed", f"playbook `{planned.playbook.name}` was changed after the plan was made")
+
+
+def check_approval(approval: Approval, admission: Admission) -> None:
+    """Refuse where the playbook is not the one whose plan a person approved. Raises `Refusal`."""
+    if (approval.argv, approval.parameters) != (admission.playbook.argv, admission.parameters):
+        raise Refusal("plan_changed", f"the command or the parameters of playbook `{admission.playbook.name}` are not those approved")
+
+
+def check_approved_plan(approval: Approval, plan: ScriptResult) -> None:
+    """Refuse a plan that would do other than was approved; one that does less is good. Raises `Refusal`."""
+    for line in plan.lines:
+        if line.result == "planned" and approval.targets.get(line.target) != line.action:
+            raise Refusal("plan_changed", f"the plan would now {line.action!r} {line.target!r}, which was not approved")
+
+
 def is_protected(playbook: Playbook, target: str) -> bool:
     """Whether the playbook's `protected_targets` name a target."""
     return any(fnmatchcase(target, pattern) for pattern in playbook.protected_targets)
+
+
+def _command(admission: Admission) -> tuple[object, ...]:
+    playbook = admission.playbook
+    return playbook.script, playbook.environment, playbook.pass_environment, admission.parameters
 
 
 def _check_freshness(source: str, success: int, playbook: Playbook, now: int) -> None:

@@ -14,6 +14,8 @@ from costwarden.ledger.remediation import Firing, Resolved, enqueue, mark_resolv
 # Alertmanager writes fingerprints as 16 hexadecimal digits, Grafana likewise; the rest is room for other senders.
 LONGEST_FINGERPRINT = 64
 LONGEST_ACTION = 256
+# A group of this size is written in a fraction of a second; the budget checks wait behind it, so that one more than this is refused.
+MOST_MEMBERS = 5_000
 
 
 class InvalidWebhook(Exception):
@@ -112,6 +114,10 @@ def parse_webhook(payload: bytes) -> Delivery:
         raise InvalidWebhook(400, f"not JSON: {error}") from error
     if envelope.version != "4":
         raise InvalidWebhook(422, f"webhook version {envelope.version!r} is not known; costwarden reads version 4")
+    if len(envelope.alerts) > MOST_MEMBERS:
+        raise InvalidWebhook(
+            422, f"{len(envelope.alerts)} alerts in one delivery; the limit is {MOST_MEMBERS}, and none was kept: group by more labels"
+        )
     alerts, problems = [], []
     for position, raw in enumerate(envelope.alerts):
         try:
@@ -125,7 +131,7 @@ def record_delivery(connection: Connection, delivery: Delivery, now: int) -> Int
     """Write a delivery to the queue; every member counts once in the result."""
     over = [alert for alert in delivery.alerts if alert.status == "resolved"]
     asking = [alert for alert in delivery.alerts if alert.status == "firing" and alert.action]
-    mark_resolved(connection, [Resolved(alert.fingerprint, alert.starts_at, alert.ends_at) for alert in over], now=now)
+    mark_resolved(connection, [Resolved(alert.fingerprint, alert.starts_at, alert.ends_at, alert.action) for alert in over], now=now)
     queued = enqueue(
         connection,
         [Firing(alert.fingerprint, alert.starts_at, alert.action, alert.labels, alert.annotations) for alert in asking],

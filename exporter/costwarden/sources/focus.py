@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 # Raised by one where the same bytes would be read to other charges than before: then every file is read again.
-READER_VERSION = 1
+READER_VERSION = 2
 
 # Characters of a rejected row that are kept.
 LONGEST_CONTENT = 2_000
@@ -114,7 +115,8 @@ class FocusSource:
             status = path.stat()
         except OSError:
             return ""
-        return f"{status.st_size}:{status.st_mtime_ns}:{self._rules_digest}"
+        # A file that was put in the place of another may have its size and its time, but hardly its inode and never its time of change.
+        return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}:{status.st_ctime_ns}:{self._rules_digest}"
 
     def _read(self, part: str, path: Path, fingerprint: str, counted: Mapping[str, str]) -> Iterator[Change]:
         """One change; its charges can be read until the next is asked for."""
@@ -138,7 +140,7 @@ class FocusSource:
     def _change(self, connection: DuckDBPyConnection, part: str, fingerprint: str, reading: Reading, counted: Mapping[str, str]) -> Change:
         summary = reading.summary
         if original := counted.get(summary.figures):
-            message = f"{part}: has the same charges as {original} and is not counted"
+            message = f"{part}: has the same rows as {original} and is not counted"
             return Duplicate(part=part, fingerprint=fingerprint, figures=summary.figures, message=message)
         return Read(
             part=part,
@@ -163,6 +165,9 @@ class FocusSource:
         )
 
     def _roll_up(self, connection: DuckDBPyConnection, path: Path, scratch: Path) -> Reading:
+        if not stat.S_ISREG(path.stat().st_mode):
+            # To open a named pipe is to wait for its writer.
+            raise UnreadableBill("is not a regular file")
         # DuckDB takes `*` and `[` in a name for a pattern and `year=2026` in a path for a column: it gets a name of ours.
         link = scratch / _link_name(path)
         link.symlink_to(path.resolve())

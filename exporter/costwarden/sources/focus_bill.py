@@ -17,6 +17,7 @@ from costwarden.sources.focus_columns import (
     COSTS,
     NULLS,
     NUMBER,
+    WHOLE_DIGITS,
     Bill,
     Column,
     UnreadableBill,
@@ -75,7 +76,9 @@ def read_parquet(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Re
         name: Column('"' + described[position][0].replace('"', '""') + '"', described[position][1])
         for name, position in find_columns([row[0] for row in described]).items()
     }
-    bill = Bill(f"{table} AS file_row", columns, line="file_row_number + 1", content="CAST(to_json(file_row) AS VARCHAR)")
+    # The last is DuckDB's number of the row, which says nothing about it.
+    row_hash = _hash('"' + row[0].replace('"', '""') + '"' for row in described if row[0] != "file_row_number")
+    bill = Bill(f"{table} AS file_row", columns, row_hash, line="file_row_number + 1", content="CAST(to_json(file_row) AS VARCHAR)")
     summary = _roll_up(connection, bill, rules)
     unreadable = _unreadable(connection, bill, rules) if summary.rejected else []
     return Reading(summary, summary.rejected, unreadable, tuple(_notes(summary, bill)))
@@ -90,7 +93,8 @@ def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: R
     positions = find_columns(header)
     types = {f"c{position}": "VARCHAR" for position in range(len(header))}
     columns = {name: Column(f"c{position}") for name, position in positions.items()}
-    bill = Bill(_csv_table(path, types), columns, has_nulls=True)
+    row_hash = _hash(types)
+    bill = Bill(_csv_table(path, types), columns, row_hash, has_nulls=True)
     summary = _at_once(connection, bill, path, rules)
     if summary is not None and not summary.rejected:
         return Reading(summary, {}, [], tuple(_notes(summary, bill)))
@@ -98,7 +102,7 @@ def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: R
     copy = scratch / "with_lines.csv"
     met = copy_with_lines(path, copy, rules.keep_rejected_rows)
     table = _csv_table(copy, {"line": "BIGINT", "lines": "BIGINT", **types}, header=False)
-    bill = Bill(table, columns, line="line", lines="lines", has_nulls=True)
+    bill = Bill(table, columns, row_hash, line="line", lines="lines", has_nulls=True)
     summary = _roll_up(connection, bill, rules)
     if _rows_seen(summary) != met.rows:
         raise UnreadableBill(f"has {met.rows} rows, of which DuckDB reads {_rows_seen(summary)}")
@@ -134,7 +138,16 @@ def _rows_seen(summary: Summary) -> int:
 
 
 def _roll_up(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> Summary:
-    return roll_up(connection, bill, rules.attribution, rules.rates, rules.default_currency)
+    import duckdb
+
+    try:
+        return roll_up(connection, bill, rules.attribution, rules.rates, rules.default_currency)
+    except duckdb.OutOfRangeException as error:
+        raise UnreadableBill("the costs of a day add up to more than 14 digits before the point") from error
+
+
+def _hash(columns: Iterable[str]) -> str:
+    return f"hash({', '.join(columns)})"
 
 
 def _csv_table(path: Path, types: Mapping[str, str], *, header: bool = True) -> str:
@@ -172,7 +185,7 @@ def _detail(reason: str, day: object, day_text: str | None, currency: str | None
         name, text = next(((name, text) for name, text in named if not re.fullmatch(NUMBER, text)), named[0])
         return f"{name} {_value(text)} is not a number"
     name, text = max(named, key=lambda item: abs(float(item[1])))
-    return f"{name} {_value(text)} has more than 14 digits before the point"
+    return f"{name} {_value(text)} has more than {WHOLE_DIGITS} digits before the point"
 
 
 def _value(text: str | None) -> str:

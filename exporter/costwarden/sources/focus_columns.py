@@ -1,7 +1,7 @@
 """From the columns of a FOCUS file to the ones that are kept: names, types, and what makes a row unreadable, as DuckDB's SQL.
 
-Costs become DECIMAL(38, 24): 24 decimal places hold what providers write (AWS 11, Azure and BigQuery up to 17 significant digits), and
-14 places are left before the point. DuckDB reads plain digits into it exactly and rounds half away from zero what is finer; its
+Costs become DECIMAL(36, 24): 24 decimal places hold what providers write (AWS 11, Azure and BigQuery up to 17 significant digits), and
+12 places are left before the point. Their sums are DECIMAL(38, 24): room for a hundred of the largest. DuckDB reads plain digits into it exactly and rounds half away from zero what is finer; its
 reading of `1.2e-7` loses digits beyond a HUGEINT, so the point of such a number is moved first (`plain`).
 """
 
@@ -30,12 +30,13 @@ COST_COLUMNS = {
 COSTS = tuple(COST_COLUMNS)
 DAY, CURRENCY = "ChargePeriodStart", "BillingCurrency"
 
-IDENTITY = ("ResourceId",)
-"""What tells the rows of two bills apart whose daily sums are alike."""
-
 REQUIRED = ("BilledCost", DAY)
-READ_COLUMNS = (*(name for names in DIMENSIONS.values() for name in names), *COST_COLUMNS.values(), DAY, CURRENCY, *IDENTITY)
+READ_COLUMNS = (*(name for names in DIMENSIONS.values() for name in names), *COST_COLUMNS.values(), DAY, CURRENCY)
 """Every column that is read where the file has it."""
+
+WHOLE_DIGITS = 12
+"""Digits of a cost before the point; a row with more is rejected, so that one absurd row cannot spoil the sums of its file."""
+_COST = f"DECIMAL({WHOLE_DIGITS + 24}, 24)"
 
 NULLS = ("", "NULL", "null")
 """What stands for nothing in a text column."""
@@ -46,7 +47,7 @@ FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2099, 12, 31)
 NUMBER = r" *[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})? *"
 
 # `scientific` moves the point of 0.DIGITS by PLACE among 30 zeros on either side. A place beyond them is as good as the last: the number
-# is below 1e-30, or has more than 14 digits before the point, or is 0.
+# is below 1e-30, or has more than 12 digits before the point, or is 0.
 MACROS = rf"""
 CREATE MACRO is_number(x) AS regexp_full_match(x, '{NUMBER}');
 CREATE MACRO pointed(digits, place) AS digits[1:30 + place] || '.' || digits[31 + place:];
@@ -82,6 +83,8 @@ class Bill(msgspec.Struct, frozen=True):
     """SQL that stands after FROM."""
     columns: Mapping[str, Column]
     """FOCUS name -> column, of those in `READ_COLUMNS` that the file has."""
+    row_hash: str
+    """SQL of a hash of the whole row, of the columns that are not read too."""
     line: str = "0"
     """SQL of the line, counted from 1; 0 where the reader does not know it."""
     lines: str = "1"
@@ -119,7 +122,7 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
     """SQL that gives a row for each row of the bill.
 
     Columns: line, lines, content, charge_date, the dimensions, billing_currency and the costs (DECIMAL), each NULL where it is not given
-    or cannot be read, is_rounded, reason (empty where the row is readable), identity (a hash of the resource), and the text of day
+    or cannot be read, is_rounded, reason (empty where the row is readable), identity (the hash of the whole row), and the text of day
     and costs (`…_text`). What is not selected is not computed.
     """
     renamed = ", ".join(f"{column.reference} AS {_raw(name)}" for name, column in bill.columns.items())
@@ -137,8 +140,9 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
         SELECT *, {", ".join(costs)}, CASE WHEN is_odd THEN {rounded} ELSE false END AS is_rounded FROM (SELECT {", ".join(plain)} FROM (
           SELECT *, {_day(bill)} AS charge_date, {_currency(bill, rate_days, default_currency)} AS billing_currency,
                  {", ".join(dimensions)}, {", ".join(texts)}, {_text(bill, DAY)} AS day_text,
-                 hash({", ".join(_text(bill, name) for name in IDENTITY)}) AS identity, ({_is_odd(bill)}) AS is_odd FROM (
-            SELECT {bill.line} AS line, {bill.lines} AS lines, {bill.content} AS content, {renamed} FROM {bill.table}))))"""  # noqa: S608
+                 ({_is_odd(bill)}) AS is_odd FROM (
+            SELECT {bill.line} AS line, {bill.lines} AS lines, {bill.content} AS content, {bill.row_hash} AS identity, {renamed}
+            FROM {bill.table}))))"""  # noqa: S608
 
 
 def is_given(bill: Bill, cost: str) -> str:
@@ -212,10 +216,10 @@ def _cost(bill: Bill, cost: str, name: str) -> str:
     if name not in bill.columns:
         return "CAST(0 AS DECIMAL(38, 24))"
     if _is_exact(bill, name):
-        return _raw(name)
-    from_text = f"TRY_CAST({cost}_plain AS DECIMAL(38, 24))"
+        return f"TRY_CAST({_raw(name)} AS DECIMAL({WHOLE_DIGITS + _scale(bill, name)}, {_scale(bill, name)}))"
+    from_text = f"TRY_CAST({cost}_plain AS {_COST})"
     if _is_text(bill, name):
-        return f"CASE WHEN is_odd THEN {from_text} ELSE TRY_CAST({_text(bill, name)} AS DECIMAL(38, 24)) END"
+        return f"CASE WHEN is_odd THEN {from_text} ELSE TRY_CAST({_text(bill, name)} AS {_COST}) END"
     if bill.columns[name].type != "DOUBLE":
         return from_text
     x = _raw(name)
@@ -224,8 +228,12 @@ def _cost(bill: Bill, cost: str, name: str) -> str:
 
 def _is_exact(bill: Bill, name: str) -> bool:
     """Whether DuckDB sums the column as it is without loss."""
-    kind = bill.columns[name].type
-    return kind.startswith("DECIMAL") and int(kind.rstrip(")").split(",")[1]) <= 24
+    return bill.columns[name].type.startswith("DECIMAL") and _scale(bill, name) <= 24
+
+
+def _scale(bill: Bill, name: str) -> int:
+    """Decimal places of a DECIMAL column."""
+    return int(bill.columns[name].type.rstrip(")").split(",")[1])
 
 
 def _is_short(x: str) -> str:

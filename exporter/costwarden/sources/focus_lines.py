@@ -52,12 +52,13 @@ class Copy(msgspec.Struct):
 def read_header(path: Path) -> list[str]:
     """The column names. Raises `UnreadableBill` where there is none, and what opening and decompressing raise."""
     with _open(path) as file:
+        reader = csv.reader(file)
         try:
-            header = next(csv.reader(file), [])
+            header = next(reader, [])
         except csv.Error as error:
             raise UnreadableBill(f"is not CSV: line 1: {error}") from None
     if not header:
-        raise UnreadableBill("is empty: not even a header")
+        raise UnreadableBill("line 1 is empty: the header must stand there" if reader.line_num else "is empty: not even a header")
     if "\0" in header[0] or "\ufffd" in header[0]:
         raise UnreadableBill("is not UTF-8 text")
     return header

@@ -60,7 +60,7 @@ class Summary(msgspec.Struct, frozen=True):
     uncosted: Mapping[str, int]
     """Cost -> rows that do not give it; it counts as 0."""
     figures: str
-    """Digest of the charges, and of the resources that they are the sum of; empty where there are none."""
+    """Digest of the readable rows, all their columns included, and of the charges; in any order. Empty where there are none."""
 
 
 def connect(scratch: Path, threads: int, memory_mebibytes: int) -> DuckDBPyConnection:
