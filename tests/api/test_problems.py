@@ -156,6 +156,17 @@ def test_a_ledger_that_is_closed_is_503(server, problem_of):
         problem_of(server.post(path, body), 503, "ledger_unavailable")
 
 
+def test_a_ledger_that_was_deleted_is_503_until_the_restart(server, problem_of):
+    server.set(1)
+    server.page.render()
+    server.ledger.path.unlink()
+    server.ledger.check_file()
+    for path, body in WRITES.values():
+        detail = problem_of(server.post(path, body), 503, "ledger_unavailable")["detail"]
+        assert detail == f"the file {server.ledger.path} was deleted or replaced; restart costwarden; nothing was recorded, try again"
+    problem_of(server.get("/readyz"), 503, "ledger_unavailable")
+
+
 def test_a_server_without_a_page_yet_is_not_ready(server, problem_of):
     problem_of(server.get("/readyz"), 503, "starting")
     assert problem_of(server.get("/metrics"), 503, "starting")

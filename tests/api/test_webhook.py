@@ -29,7 +29,8 @@ def deliver(server, body, token="hunter2"):
 
 def queue(server):
     with server.ledger.read() as connection:
-        return connection.exec_driver_sql("SELECT fingerprint, action, status, deliveries FROM remediation_queue").fetchall()
+        query = "SELECT fingerprint, action, status, state, deliveries FROM remediation_queue ORDER BY fingerprint"
+        return connection.exec_driver_sql(query).fetchall()
 
 
 def counted(server):
@@ -58,7 +59,8 @@ def test_every_member_of_a_group_is_taken_by_its_own_status(guarded):
     answer = deliver(guarded, body)
     assert (answer.status_code, answer.json()) == (200, {"queued": 1, "repeated": 0, "resolved": 1, "ignored": 1, "refused": 0})
     assert deliver(guarded, body).json() == {"queued": 0, "repeated": 1, "resolved": 1, "ignored": 1, "refused": 0}
-    assert queue(guarded) == [("0123456789abcdef", "suspend_tenant", "firing", 2)]
+    # What is over before it was heard of is remembered, so that a late `firing` does not act.
+    assert queue(guarded) == [("0123456789abcdef", "suspend_tenant", "firing", "queued", 2), ("b", "suspend_tenant", "resolved", "done", 1)]
     assert guarded.woken == 2
     assert counted(guarded) == {"queued": 1, "repeated": 1, "resolved": 2, "ignored": 2}
 
@@ -67,7 +69,7 @@ def test_a_member_that_cannot_be_read_is_named_and_the_others_are_kept(guarded, 
     problem = problem_of(deliver(guarded, payload({"status": "burning", "fingerprint": "x"}, {})), 422, "invalid_alerts")
     assert problem["detail"] == "alerts[0]: status 'burning' is neither `firing` nor `resolved`"
     assert (problem["queued"], problem["refused"]) == (1, 1)
-    assert queue(guarded) == [("0123456789abcdef", "suspend_tenant", "firing", 1)]
+    assert queue(guarded) == [("0123456789abcdef", "suspend_tenant", "firing", "queued", 1)]
     assert counted(guarded) == {"queued": 1, "refused": 1}
 
 

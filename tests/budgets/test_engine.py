@@ -235,13 +235,21 @@ def test_repeats_within_one_transaction_are_repeats_too(desk):
     assert desk.status(budget) == usd("0.50", "0", "0")
 
 
-def test_a_check_that_comes_again_after_its_usage_gives_its_money_back_with_the_next_repeat(desk):
+def test_a_check_that_comes_again_after_its_usage_is_a_conflict_and_sets_nothing_aside(desk):
     budget = desk.put("1.00", tenant_id="acme")
     desk.check("0.05", event_id="e1")
     desk.track("0.03", event_id="e1")
-    desk.check("0.05", event_id="e1")
+    assert desk.check("0.05", event_id="e1").reason == "event_id_conflict"
     assert desk.track("0.03", event_id="e1").repeated
     assert desk.status(budget) == usd("0.03", "0", "0")
+
+
+def test_a_repeated_check_may_shrink_and_not_grow(desk):
+    budget = desk.put("1.00", tenant_id="acme")
+    first = desk.check("0.05", event_id="e1")
+    assert desk.check("0.04", event_id="e1") == first
+    assert desk.check("0.06", event_id="e1").reason == "event_id_conflict"
+    assert desk.status(budget) == usd("0", "0.05", "0")
 
 
 def test_an_event_id_of_another_tenant_is_another_call(desk):
@@ -326,6 +334,29 @@ def test_a_call_that_crashed_long_ago_does_not_lend_its_time_to_one_that_answers
     assert desk.track("0.10").reservation_id == crashed.reservation_id
 
 
+# --- sums past 64 bits ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_sum_that_the_ledger_cannot_hold_is_refused_and_nobody_else_with_it(desk):
+    budget = desk.put("1.00", tenant_id="acme")
+    other = desk.put("1.00", tenant_id="umbrella")
+    desk.track("4600000000", event_id="e1")
+    held = desk.check("0.10", tenant_id="umbrella")
+
+    def together(_):
+        engine = desk.engine
+        too_much = engine.settle(desk.call("100000000", event_id="e2"))
+        fine = engine.settle(desk.call("0.10", tenant_id="umbrella", reservation_id=held.reservation_id))
+        return too_much, fine
+
+    too_much, fine = desk.ledger.writer.step_blocking(together, None)
+    assert (too_much.refused, fine.refused) == (True, False)
+    # 4.7 billion dollars would be past 2^62 nano-dollars = 4,611,686,018.427387904.
+    assert desk.status(budget) == usd("4600000000", "0", "0")
+    assert desk.status(other) == usd("0.10", "0", "0")
+    assert not desk.track("0.01", event_id="e2").refused
+
+
 # --- expiry --------------------------------------------------------------------------------------------------------------------
 
 
@@ -372,6 +403,20 @@ def test_the_same_check_after_it_expired_is_still_the_same(desk):
     desk.expire()
     assert desk.check("0.70", event_id="e1") == first
     assert desk.status(budget) == usd("0", "0", "0.70")
+
+
+def test_a_check_under_an_event_id_that_is_free_again_has_its_own_time_to_expire(desk):
+    budget = desk.put("9.00", tenant_id="acme")
+    first = desk.check("0.70", event_id="e1")
+    desk.track("0.10", reservation_id=first.reservation_id, event_id="another")
+    desk.wait(seconds=300)
+    assert desk.check("0.70", event_id="e1").reservation_id == first.reservation_id
+    desk.wait(seconds=300)
+    assert desk.expire() == 0
+    assert desk.status(budget) == usd("0.10", "0.70", "0")
+    desk.wait(seconds=300)
+    assert desk.expire() == 1
+    assert desk.status(budget) == usd("0.10", "0", "0.70")
 
 
 def test_settled_checks_do_not_fill_the_memory_until_they_would_have_expired(desk):

@@ -300,6 +300,17 @@ def test_an_event_loop_that_is_gone_does_not_hold_up_the_others(open_ledger, cal
     assert tenants(ledger) == ["gone", "here 0", "here 1", "here 2", "later"]
 
 
+def test_a_statement_that_runs_out_of_something_does_not_silence_its_neighbours(ledger):
+    # asyncio lets no future end with StopIteration.
+    async def both():
+        failing = ledger.write_async(lambda _: next(iter(())))
+        return await asyncio.gather(failing, ledger.write_async(insert("acme")), return_exceptions=True)
+
+    failure, _ = asyncio.run(both())
+    assert repr(failure) == "RuntimeError('a statement raised StopIteration()')"
+    assert tenants(ledger) == ["acme"]
+
+
 def test_an_event_loop_goes_on_while_another_process_writes(open_ledger):
     notes = Notes()
     ledger = open_ledger(participant=notes)

@@ -1,9 +1,11 @@
 """A ledger that opens is durable and has one owner; one that does not open says why."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
 
@@ -124,8 +126,44 @@ def test_a_url_that_names_no_file_is_refused_without_its_password(database_url, 
     assert str(refusal.value) == sentence
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_file_that_is_no_longer_there_takes_nothing_more(ledger, empty_ledger, replaced):
+    # The connection would go on writing into the file that nobody can find again.
+    changes = []
+    ledger.writer.on_change = lambda: changes.append(ledger.writer.healthy)
+    ledger.check_file()
+    ledger.write(lambda connection: None)
+    assert ledger.writer.healthy
+    ledger.path.rename(f"{ledger.path}.old")
+    if replaced:
+        shutil.copy(empty_ledger, ledger.path)
+    ledger.check_file()
+    with pytest.raises(LedgerUnavailable) as refusal:
+        ledger.write(lambda connection: None)
+    assert str(refusal.value) == f"the file {ledger.path} was deleted or replaced; restart costwarden"
+    assert changes[-1:] == [False]
+
+
+def test_a_read_that_fails_is_told_as_such(ledger):
+    with pytest.raises(LedgerUnavailable, match="the ledger cannot be read: no such table: charge"), ledger.read() as connection:
+        connection.exec_driver_sql("SELECT * FROM charge")
+
+
 def test_a_ledger_that_is_closed_refuses_to_write(ledger):
     ledger.close()
     ledger.close()
     with pytest.raises(LedgerUnavailable, match="the ledger is closed"):
         ledger.write(lambda connection: None)
+
+
+def test_a_file_that_was_deleted_or_replaced_is_not_written_any_more(tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.check_file()
+    ledger.write(lambda _: None)
+    (tmp_path / "ledger.db").rename(tmp_path / "moved.db")
+    with capture_logs():
+        ledger.check_file()
+    assert not ledger.writer.healthy
+    with pytest.raises(LedgerUnavailable, match=r"ledger\.db was deleted or replaced; restart costwarden"):
+        ledger.write(lambda _: None)
+    ledger.close()

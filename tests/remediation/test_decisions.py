@@ -35,7 +35,9 @@ def audited(scene):
 def test_approve_mode_plans_and_waits(scene, actor, waiting):
     scene.work()
     assert [call["phase"] for call in actor.calls()] == ["plan"]
-    assert scene.detail("awaiting_approval") == {"targets": ["a", "b"]}
+    asked = scene.detail("awaiting_approval")
+    assert (asked["argv"], asked["targets"]) == ([str(actor.program)], {"a": "stop", "b": "stop"})
+    assert asked["parameters"] == actor.playbook()["parameters"]
     assert (scene.run().outcome, scene.run().targets_count, scene.run().finished_at) == ("", 2, 0)
 
 
@@ -55,7 +57,7 @@ def test_an_approval_may_come_from_another_process(scene, actor, waiting, tmp_pa
     assert scene.run().outcome == "succeeded"
 
 
-def test_an_approved_run_acts_on_what_was_approved_and_is_still_there(scene, actor, waiting, tmp_path, write_script):
+def test_an_approved_run_acts_on_what_was_approved_and_is_still_there(scene, actor, waiting, write_script):
     # Since the plan `a` has ended by itself; the script, asked about `a` and `b`, plans `b` alone.
     body = """
 import json, sys
@@ -63,23 +65,42 @@ request = json.load(sys.stdin)
 assert request["targets"] == (["b"] if "--apply" in sys.argv else ["a", "b"]), request
 print(json.dumps({"target": "b", "action": "stop", "result": "done" if "--apply" in sys.argv else "planned"}))
 """
-    scene.configure(actor.playbook(mode="approve") | {"script": [str(write_script(tmp_path / "later", body))]})
+    write_script(actor.program, body)
     approve_run(scene.ledger, waiting, actor="ada", now=scene.clock())
     scene.work()
     assert (scene.run().outcome, scene.run().targets_count) == ("succeeded", 1)
 
 
-def test_a_plan_that_grew_after_its_approval_is_not_acted_on(scene, actor, waiting, tmp_path, write_script):
-    body = """
+@pytest.mark.parametrize(
+    ("targets", "action", "message"),
+    [
+        ("abc", "stop", "the plan would now 'stop' 'c', which was not approved"),
+        ("ab", "terminate", "the plan would now 'terminate' 'a', which was not approved"),
+    ],
+)
+def test_a_plan_that_became_another_after_its_approval_is_not_acted_on(scene, actor, waiting, write_script, targets, action, message):
+    body = f"""
 import json
-for target in "abc":
-    print(json.dumps({"target": target, "action": "stop", "result": "planned"}))
+for target in {targets!r}:
+    print(json.dumps({{"target": target, "action": {action!r}, "result": "planned"}}))
 """
-    scene.configure(actor.playbook(mode="approve") | {"script": [str(write_script(tmp_path / "grown", body))]})
+    write_script(actor.program, body)
     approve_run(scene.ledger, waiting, actor="ada", now=scene.clock())
     scene.work()
-    assert (scene.run().outcome, scene.run().reason, scene.run().acted_at) == ("failed", "plan_failed", 0)
-    assert scene.detail("finished")["message"] == "the plan names 'c', which was not approved"
+    assert (scene.run().outcome, scene.run().reason, scene.run().acted_at) == ("refused", "plan_changed", 0)
+    assert scene.detail("finished")["message"] == message
+
+
+@pytest.mark.parametrize("change", ["command", "parameters"])
+def test_an_approval_is_not_for_another_command_or_other_parameters(scene, actor, waiting, change):
+    changed = actor.playbook(mode="approve", parameters={"region": "eu-west-1"} if change == "parameters" else {})
+    if change == "command":
+        changed["script"].append("--terminate")
+    scene.configure(changed)
+    approve_run(scene.ledger, waiting, actor="ada", now=scene.clock())
+    scene.work()
+    assert (scene.run().outcome, scene.run().reason) == ("refused", "plan_changed")
+    assert len(actor.calls()) == 1, "only the plan that was shown may have run"
 
 
 def test_an_approval_does_not_overrule_a_mode_that_became_stricter(scene, actor, waiting):
@@ -164,6 +185,23 @@ def test_a_restore_is_planned_first_and_leaves_no_trace_then(scene, actor, alert
 def test_a_run_that_never_acted_has_nothing_to_restore(waiting, restore):
     with pytest.raises(DecisionRefused, match=f"run {waiting} never acted: there is nothing to restore"):
         restore(waiting)
+
+
+def test_a_run_that_still_acts_is_not_restored_beside_it(scene, actor, alert, restore, wait_until):
+    gate = actor.gate("apply between targets")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    try:
+        wait_until(gate.is_reached)
+        with pytest.raises(DecisionRefused, match=f"run {scene.run().run_id} is still acting"):
+            restore(scene.run().run_id)
+    finally:
+        gate.open()
+        thread.join()
+    assert actor.calls("restore") == []
+    assert restore(scene.run().run_id)[1].exit_code == 0
 
 
 def test_a_restore_obeys_the_kill_switch_and_needs_the_playbook(scene, actor, alert, restore, tmp_path):

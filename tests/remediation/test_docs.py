@@ -41,7 +41,7 @@ def test_every_mode_and_state_is_explained(text):
 def test_every_step_and_outcome_that_the_code_writes_is_explained(text, project):
     code = "".join(path.read_text(encoding="utf-8") for path in (project / "exporter/costwarden/remediation").glob("*.py"))
     code += (project / "exporter/costwarden/ledger/remediation.py").read_text(encoding="utf-8")
-    steps = set(re.findall(r'(?:_journal|_note)\(\s*"(\w+)"', code))
+    steps = set(re.findall(r'(?:_journal|notes\.add)\(\s*"(\w+)"', code))
     steps |= set(re.findall(r'append_journal\(\s*connection, [\w.]+, "(\w+)"', code))
     steps |= set(re.findall(r'_record\(\s*connection, \w+, "(\w+)"', code))
     assert set(first_column(text, "step")) == steps

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from costwarden.remediation.intake import InvalidWebhook, accept, accept_async, parse_webhook
+from costwarden.remediation.intake import MOST_MEMBERS, InvalidWebhook, accept, accept_async, parse_webhook
 
 
 def test_a_firing_alert_with_an_action_is_queued_with_all_it_said(scene, alert):
@@ -60,7 +60,29 @@ def test_each_member_of_a_group_counts_by_its_own_status(scene, alert):
 
 def test_a_resolved_alert_that_was_never_queued_is_counted_and_queues_nothing(scene, alert):
     assert scene.deliver(alert(status="resolved", ends_at="2026-03-02T12:00:00Z")).resolved == 1
-    assert scene.lengths() == {}
+    assert scene.lengths() == {"done": 1}
+    assert scene.deliver(alert("bbbb", action=None, status="resolved", ends_at="2026-03-02T12:00:00Z")).resolved == 1
+    assert scene.lengths() == {"done": 1}
+
+
+def test_a_firing_that_comes_after_its_resolved_is_over_and_a_new_start_is_not(scene, actor, alert):
+    # The other Alertmanager was slower, or the first `firing` was answered 503 and sent again.
+    scene.configure(actor.playbook())
+    scene.deliver(alert(status="resolved", ends_at="2026-03-02T12:00:00Z"))
+    late = scene.deliver(alert())
+    scene.work()
+    assert (late.queued, late.repeated, actor.calls()) == (0, 1, [])
+    assert scene.deliver(alert(starts_at="2026-03-02T12:05:00Z")).queued == 1
+    scene.work()
+    assert len(actor.calls("apply")) == 1
+
+
+def test_a_delivery_with_too_many_members_is_refused_whole(scene, alert, webhook, ledger, clock):
+    members = [alert(f"{number:016x}") for number in range(MOST_MEMBERS)]
+    with pytest.raises(InvalidWebhook, match="5001 alerts in one delivery; the limit is 5000, and none was kept") as refusal:
+        accept(ledger, webhook(*members, alert()), clock())
+    assert (refusal.value.status, scene.lengths()) == (422, {})
+    assert accept(ledger, webhook(*members), clock()).queued == MOST_MEMBERS
 
 
 def test_resolved_ends_every_incident_that_began_while_the_alert_lasted_and_none_that_began_later(scene, alert):

@@ -1,12 +1,15 @@
 """From the queue to the script, with real programs."""
 
 import json
+import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
 from costwarden.ledger import LedgerUnavailable
 from costwarden.model import MICROS_PER_SECOND
+from costwarden.remediation.execution import KEPT_LINES
 from costwarden.remediation.worker import Worker
 
 HOSTILE = "-oProxyCommand=x; rm -rf / `reboot` $(id) | tee /etc/passwd && \\\"quoted\\\" 'single'"
@@ -252,6 +255,81 @@ def test_a_reload_holds_from_the_next_alert_on(scene, actor, alert):
     scene.deliver(alert("bbbb"))
     scene.work()
     assert [run.outcome for run in scene.runs()] == ["planned", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "reason"),
+    [
+        ({"mode": "off"}, {}, "mode_off"),
+        ({"mode": "dry-run"}, {}, "plan_changed"),
+        ({"mode": "approve"}, {}, "plan_changed"),
+        ({}, None, "no_playbook"),
+        ({}, {"protected_targets": ["?"]}, "protected_targets"),
+        ({}, {"protected_targets": ["a"]}, "plan_changed"),
+        ({}, {"max_targets": 1}, "too_many_targets"),
+        ({}, {"parameters": {"region": "eu-west-1"}}, "plan_changed"),
+        ({}, {"environment": {"REGION": "eu-west-1"}}, "plan_changed"),
+        ({}, {"fresh_sources": ["bills"]}, "data_stale"),
+    ],
+)
+def test_a_reload_while_the_plan_is_made_holds_back_what_it_would_do(scene, actor, alert, wait_until, section, change, reason):
+    gate = actor.gate("plan")
+    scene.configure(actor.playbook(parameters=gate.parameters))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    wait_until(gate.is_reached)
+    if change is None:
+        scene.configure(**section)
+    else:
+        more = {name: value for name, value in change.items() if name != "parameters"}
+        scene.configure(actor.playbook(parameters=gate.parameters | change.get("parameters", {}), **more), **section)
+    gate.open()
+    thread.join()
+    assert (scene.run().outcome, scene.run().reason, scene.run().acted_at) == ("refused", reason, 0)
+    assert actor.calls("apply") == []
+
+
+def test_a_locked_ledger_does_not_hold_up_the_kill_switch(scene, actor, alert, tmp_path, wait_until):
+    begun, midway = actor.gate("apply"), actor.gate("apply between targets")
+    hold = {"hold": begun.parameters["hold"] | midway.parameters["hold"]}
+    scene.configure(actor.playbook(parameters=hold), kill_switch_file=str(tmp_path / "stop"))
+    scene.deliver(alert())
+    thread = threading.Thread(target=scene.work)
+    thread.start()
+    wait_until(begun.is_reached)
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        begun.open()
+        wait_until(midway.is_reached)
+        (tmp_path / "stop").touch()
+        process = Path(f"/proc/{actor.calls('apply')[0]['pid']}")
+        # The ledger waits 10 s for a lock: half of that is enough only for who does not wait for the ledger.
+        wait_until(lambda: not process.exists(), seconds=5)
+    finally:
+        other.close()
+        thread.join()
+    assert (scene.run().outcome, scene.run().reason) == ("stopped", "kill_switch")
+    assert [entry.detail["target"] for entry in scene.journal() if entry.step == "target"] == ["a"]
+
+
+def test_a_flood_of_good_lines_is_journaled_up_to_a_limit_and_counted(scene, actor, alert, write_script):
+    body = """
+import sys
+applies = "--apply" in sys.argv
+for _ in range(20_000 if applies else 1):
+    print('{"target": "a", "action": "stop", "result": "%s"}' % ("done" if applies else "planned"))
+"""
+    write_script(actor.program, body)
+    scene.configure(actor.playbook())
+    scene.deliver(alert())
+    scene.work()
+    # script_started has one of the places of 1 target and what may come beyond
+    kept = 1 + KEPT_LINES - 1
+    assert scene.steps().count("target") == kept
+    assert scene.detail("finished")["lines_left_out"] == 20_000 - kept
+    assert scene.detail("finished")["results"] == {"done": 20_000}
 
 
 def test_an_alert_waits_while_the_ledger_cannot_write_and_runs_once_it_can(scene, actor, alert):

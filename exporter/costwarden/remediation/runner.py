@@ -1,5 +1,6 @@
 """Runs a script by the contract of `docs/remediation.md`: a JSON request on stdin, JSON lines on stdout, no shell, a clean environment."""
 
+import ctypes
 import os
 import selectors
 import signal
@@ -27,6 +28,10 @@ GRACE_SECONDS = 2.0
 """Between SIGTERM and SIGKILL."""
 
 EXIT_REFUSED = 3
+
+# From linux/prctl.h; prctl(2). PyDLL, because in a forked child the interpreter's lock must stay held.
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.PyDLL(None) if sys.platform == "linux" else None
 
 Result = Literal["planned", "done", "failed", "skipped"]
 
@@ -85,6 +90,7 @@ def run_script(
 ) -> ScriptResult:
     """Run `argv` to its end, its time limit, or until `should_stop` gives a reason; then kill all that is left of its process group.
 
+    On Linux it is killed too when the thread that called this ends, be it by kill -9 of the whole process.
     `on_start` is called once it runs, `on_line` with each target's line as it arrives. Raises nothing of the script's making.
     """
     output = _Output(on_line)
@@ -93,8 +99,17 @@ def run_script(
         stdin.write(msgspec.json.encode(request))
         stdin.seek(0)
         try:
+            parent = os.getpid()
             process = subprocess.Popen(
-                argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(environment), cwd="/", start_new_session=True
+                argv,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(environment),
+                cwd="/",
+                start_new_session=True,
+                # Safe beside threads as long as it imports nothing and takes no lock.
+                preexec_fn=lambda: _die_with(parent),  # noqa: PLW1509
             )
         except (OSError, ValueError) as error:
             return ScriptResult("not_started", None, (), None, "", f"{argv[0]} did not start: {error}")
@@ -114,6 +129,14 @@ def run_script(
         return output.result("stopped", process.returncode, f"killed: {cut_short}")
     output.end_of_input()
     return output.result("bad_output" if output.problem else "exited", process.returncode, output.problem)
+
+
+def _die_with(parent: int) -> None:
+    if _LIBC is None:
+        return
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL.value, 0, 0, 0)
+    if os.getppid() != parent:  # it died before it could be told
+        os._exit(1)
 
 
 class _Output:
