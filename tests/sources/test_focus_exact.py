@@ -37,7 +37,7 @@ def parse_cost(text):
     with localcontext(prec=1200):
         exact = Decimal(text.strip())
         cost = exact.quantize(Decimal("1e-24"), ROUND_HALF_UP)
-        return (cost, cost != exact) if abs(cost) < Decimal(10) ** 14 else "cost_out_of_range"
+        return (cost, cost != exact) if abs(cost) < Decimal(10) ** 12 else "cost_out_of_range"
 
 
 def expected(rows):
@@ -149,12 +149,12 @@ doubles = st.one_of(
     st.floats(-1e6, 1e6, allow_subnormal=False),
     st.floats(-999, 999).map(lambda x: round(x, 8)),
     st.integers(-(10**9), 10**9).map(lambda n: n * 0.1),
-    st.sampled_from([0.1 + 0.2, 1e-7, 8.333333333333334e-07, 999.0, 1e13, -0.0]),
+    st.sampled_from([0.1 + 0.2, 1e-7, 8.333333333333334e-07, 999.0, 1e11, -0.0]),
 )
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(doubles, st.decimals(-(10**12), 10**12, places=11)), min_size=1, max_size=40))
+@given(st.lists(st.tuples(doubles, st.decimals(-(10**12) + 1, 10**12 - 1, places=11)), min_size=1, max_size=40))
 def test_a_parquet_cost_is_its_shortest_decimal_where_it_is_a_double_and_itself_where_it_is_a_decimal(costs):
     with TemporaryDirectory() as folder:
         path = Path(folder, "bill.parquet")

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import duckdb
 import pytest
 
 
@@ -18,8 +19,10 @@ def only(change):
         ({"BilledCost": "1,5"}, "bad_cost", "BilledCost '1,5' is not a number"),
         ({"ListCost": "1_000"}, "bad_cost", "ListCost '1_000' is not a number"),
         ({"BilledCost": "nan", "ListCost": "n/a"}, "bad_cost", "BilledCost 'nan' is not a number"),
-        ({"ContractedCost": "9" * 15}, "cost_out_of_range", f"ContractedCost '{'9' * 15}' has more than 14 digits before the point"),
-        ({"EffectiveCost": "-1e20"}, "cost_out_of_range", "EffectiveCost '-1e20' has more than 14 digits before the point"),
+        ({"ContractedCost": "9" * 15}, "cost_out_of_range", f"ContractedCost '{'9' * 15}' has more than 12 digits before the point"),
+        ({"EffectiveCost": "-1e20"}, "cost_out_of_range", "EffectiveCost '-1e20' has more than 12 digits before the point"),
+        ({"BilledCost": "9" * 14}, "cost_out_of_range", f"BilledCost '{'9' * 14}' has more than 12 digits before the point"),
+        ({"BilledCost": "1e12"}, "cost_out_of_range", "BilledCost '1e12' has more than 12 digits before the point"),
         ({"ChargePeriodStart": "null"}, "missing_date", "ChargePeriodStart is empty"),
         ({"ChargePeriodStart": "31/12/2025"}, "bad_date", "ChargePeriodStart '31/12/2025' is not a time from 2000 to 2099"),
         ({"ChargePeriodStart": "1768435200"}, "bad_date", "ChargePeriodStart '1768435200' is not a time from 2000 to 2099"),
@@ -55,13 +58,23 @@ def test_a_row_that_cannot_be_read_is_rejected_with_its_line_reason_and_text_and
         ("1.5e-7", "0.00000015"),
         ("1E3", "1000"),
         (" 7 ", "7"),
-        ("99999999999999.999999999999999999999999", "99999999999999.999999999999999999999999"),
+        ("999999999999.999999999999999999999999", "999999999999.999999999999999999999999"),
     ],
 )
 def test_a_cost_is_read_to_its_last_digit(write_bill, read_one, totals, field, text, cost):
     write_bill("bill.csv", {field: text})
     basis = field.removesuffix("Cost").lower() + "_cost"
     assert totals(read_one())[basis] == Decimal(cost)
+
+
+def test_a_decimal_of_a_parquet_file_with_more_than_12_digits_before_the_point_is_rejected(folder, read_one, totals):
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT CAST(unnest(['99999999999999', '999999999999', '1']) AS DECIMAL(38, 11)) AS BilledCost,"
+            f" DATE '2026-01-01' AS ChargePeriodStart, 'USD' AS BillingCurrency) TO '{folder / 'bill.parquet'}'"
+        )
+    change = read_one()
+    assert (change.rows, change.rejected, totals(change)["billed_cost"]) == (2, {"cost_out_of_range": 1}, 999_999_999_999 + 1)
 
 
 def test_digits_beyond_the_24th_decimal_place_are_rounded_half_away_from_zero_and_the_rows_counted(write_bill, read_one, totals):

@@ -54,7 +54,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     """Tells whether the part has changed since; the source's own language."""
     figures: str
-    """Digest of all charges; empty where there are none. Two parts with the same one are the same bill twice."""
+    """Digest of all rows; empty where there is none to charge. Two parts with the same one are the same bill twice."""
     rows: int
     """Rows that the charges are the sum of."""
     rounded: int

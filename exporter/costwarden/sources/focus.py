@@ -140,7 +140,7 @@ class FocusSource:
     def _change(self, connection: DuckDBPyConnection, part: str, fingerprint: str, reading: Reading, counted: Mapping[str, str]) -> Change:
         summary = reading.summary
         if original := counted.get(summary.figures):
-            message = f"{part}: has the same rows as {original} and is not counted"
+            message = f"{part}: has the same charges as {original} and is not counted"
             return Duplicate(part=part, fingerprint=fingerprint, figures=summary.figures, message=message)
         return Read(
             part=part,

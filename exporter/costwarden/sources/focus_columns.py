@@ -1,8 +1,9 @@
 """From the columns of a FOCUS file to the ones that are kept: names, types, and what makes a row unreadable, as DuckDB's SQL.
 
 Costs become DECIMAL(36, 24): 24 decimal places hold what providers write (AWS 11, Azure and BigQuery up to 17 significant digits), and
-12 places are left before the point. Their sums are DECIMAL(38, 24): room for a hundred of the largest. DuckDB reads plain digits into it exactly and rounds half away from zero what is finer; its
-reading of `1.2e-7` loses digits beyond a HUGEINT, so the point of such a number is moved first (`plain`).
+12 places are left before the point. Their sums are DECIMAL(38, 24): room for a hundred of the largest. DuckDB reads plain digits into it
+exactly and rounds half away from zero what is finer; its reading of `1.2e-7` loses digits beyond a HUGEINT, so the point of such a number
+is moved first (`plain`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,8 +142,8 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
           SELECT *, {_day(bill)} AS charge_date, {_currency(bill, rate_days, default_currency)} AS billing_currency,
                  {", ".join(dimensions)}, {", ".join(texts)}, {_text(bill, DAY)} AS day_text,
                  ({_is_odd(bill)}) AS is_odd FROM (
-            SELECT {bill.line} AS line, {bill.lines} AS lines, {bill.content} AS content, {bill.row_hash} AS identity, {renamed}
-            FROM {bill.table}))))"""  # noqa: S608
+            SELECT {bill.line} AS line, {bill.lines} AS lines, {bill.content} AS content, {bill.row_hash} AS identity,
+                   {renamed} FROM {bill.table}))))"""  # noqa: S608
 
 
 def is_given(bill: Bill, cost: str) -> str:

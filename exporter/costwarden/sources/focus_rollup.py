@@ -84,7 +84,10 @@ def connect(scratch: Path, threads: int, memory_mebibytes: int) -> DuckDBPyConne
 
 
 def roll_up(connection: DuckDBPyConnection, bill: Bill, attribution: Attribution, rates: Rates, default_currency: str | None) -> Summary:
-    """Fill the table `rollup` from `bill`. Raises `duckdb.Error` where the bill cannot be read, or a sum has more than 14 places."""
+    """Fill the table `rollup` from `bill`.
+
+    Raises `duckdb.Error` where the bill cannot be read, its `OutOfRangeException` where a sum has more than 14 digits before the point.
+    """
     connection.execute("DROP VIEW IF EXISTS readable")
     for table in ("rows_by_value", "combinations", "attributed", "rollup"):
         connection.execute(f"DROP TABLE IF EXISTS {table}")
