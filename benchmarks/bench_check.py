@@ -23,7 +23,8 @@ import msgspec
 import uvloop
 from load import post, run_pairs
 
-from costwarden.budgets.engine import Engine, Reserve, Settle
+from costwarden.budgets.calls import Reserve, Settle
+from costwarden.budgets.engine import Engine
 from costwarden.budgets.rules import scope_of
 from costwarden.budgets.settings import BudgetsSettings, Scope
 from costwarden.budgets.store import new_budget

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.remediation import JournalEntry, QueueItem, Run, list_runs, queue_lengths, read_item, read_journal
+from costwarden.ledger.journal import JournalEntry, read_journal
+from costwarden.ledger.remediation import QueueItem, Run, list_runs, queue_lengths, read_item
 from costwarden.model import MICROS_PER_SECOND, to_micros
 from costwarden.remediation.intake import IntakeResult, accept
 from costwarden.remediation.settings import RemediationSettings

@@ -5,7 +5,8 @@ import pytest
 from botocore.stub import Stubber
 
 from costwarden.ledger import Ledger
-from costwarden.ledger.remediation import list_runs, read_journal
+from costwarden.ledger.journal import read_journal
+from costwarden.ledger.remediation import list_runs
 from costwarden.remediation.decisions import restore_run
 from costwarden.remediation.intake import accept
 from costwarden.remediation.settings import RemediationSettings

@@ -9,7 +9,7 @@ import msgspec
 from costwarden.api.auth import Authenticator
 from costwarden.api.hot import Answer, Headers, Receive, Scope, json_answer, read_body
 from costwarden.api.problems import Problem
-from costwarden.budgets.engine import Decision
+from costwarden.budgets.calls import Decision
 from costwarden.budgets.requests import CheckRequest, SetRequest, SuspendRequest, TrackRequest
 from costwarden.budgets.rules import Budget, describe_scope
 from costwarden.budgets.service import BudgetService, TenantStatus

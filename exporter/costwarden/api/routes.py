@@ -14,7 +14,8 @@ from costwarden.api.hot import Answer, Handler, Receive, Scope, json_answer, rea
 from costwarden.api.openapi import describe
 from costwarden.api.problems import Problem
 from costwarden.ledger import Ledger, LedgerUnavailable
-from costwarden.ledger.remediation import JournalEntry, QueueItem, Run, list_runs, read_journal, read_run
+from costwarden.ledger.journal import JournalEntry, read_journal
+from costwarden.ledger.remediation import QueueItem, Run, list_runs, read_run
 from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
 from costwarden.model import from_micros

@@ -17,7 +17,7 @@ MOST_USD_PER_CALL = 1_000_000
 
 
 _RESERVATION_ID = re.compile(r"[0-9a-f]{32}|event:.+", re.DOTALL)
-"""See `engine.named_id` and `Engine._new_id`."""
+"""See `calls.named_id` and `Engine._new_id`."""
 
 
 class _Call(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from costwarden.budgets.engine import Decision, Engine, Reserve, Settle, Settled
+from costwarden.budgets.calls import Decision, Reserve, Settle, Settled
+from costwarden.budgets.engine import Engine
 from costwarden.budgets.requests import MOST_USD_PER_CALL, CheckRequest, SetRequest, TrackRequest
 from costwarden.budgets.rules import Budget, period_bounds
 from costwarden.budgets.settings import BudgetsSettings

@@ -9,7 +9,8 @@ import msgspec
 from costwarden.api.routes import journal_answer, run_answer
 from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json, print_table
 from costwarden.config import ENVIRONMENT
-from costwarden.ledger.remediation import list_runs, read_item, read_journal, read_run
+from costwarden.ledger.journal import read_journal
+from costwarden.ledger.remediation import list_runs, read_item, read_run
 from costwarden.remediation.decisions import DecisionRefused, approve_run, close_run, reject_run, restore_run
 
 ACTOR = "command line"

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql.elements import ColumnElement
 
-from costwarden.ledger.schema import journal, remediation_queue, remediation_runs, source_state
+from costwarden.ledger.journal import append_journal
+from costwarden.ledger.schema import remediation_queue, remediation_runs, source_state
 from costwarden.model import from_micros
 
 STATES = ("queued", "running", "done", "refused", "awaiting_approval", "interrupted")
@@ -64,15 +65,6 @@ class Run(msgspec.Struct, frozen=True):
     reason: str
     targets_count: int
     approved_by: str
-
-
-class JournalEntry(msgspec.Struct, frozen=True):
-    """One step of a run: `at` in micros UTC, `detail` as the step has it."""
-
-    run_id: str
-    at: int
-    step: str
-    detail: dict[str, Any]
 
 
 # --- intake --------------------------------------------------------------------------------------------------------------------
@@ -294,11 +286,6 @@ def waiting_for_approval(connection: Connection) -> list[tuple[QueueItem, Run]]:
     return [(item, read_run(connection, item.run_id)) for item in map(_item, connection.execute(query))]
 
 
-def append_journal(connection: Connection, run_id: str, step: str, detail: Any, at: int) -> None:
-    """Append a step; `detail` is anything msgspec encodes as a JSON object."""
-    connection.execute(insert(journal).values(run_id=run_id, at=at, step=step, detail=_json(detail)))
-
-
 # --- what the guard asks -------------------------------------------------------------------------------------------------------
 
 
@@ -325,13 +312,6 @@ def last_source_success(connection: Connection, source: str) -> int:
     """When a source was last read successfully, in micros; 0 is never."""
     query = select(source_state.c.last_success_at).where(source_state.c.source == source)
     return connection.execute(query).scalar() or 0
-
-
-def latest_detail(connection: Connection, run_id: str, step: str) -> dict[str, Any] | None:
-    """Detail of the newest journal entry of a step."""
-    query = select(journal.c.detail).where(journal.c.run_id == run_id, journal.c.step == step).order_by(journal.c.entry_id.desc()).limit(1)
-    detail = connection.execute(query).scalar()
-    return None if detail is None else msgspec.json.decode(detail, type=dict[str, Any])
 
 
 # --- what people and metrics ask -----------------------------------------------------------------------------------------------
@@ -367,12 +347,6 @@ def list_runs(connection: Connection, *, limit: int = 50, state: str = "") -> li
     wanted = select(remediation_queue).where(remediation_queue.c.queue_id.in_({run.queue_id for run in runs}))
     items = {item.queue_id: item for item in map(_item, connection.execute(wanted))}
     return [(run, items[run.queue_id]) for run in runs]
-
-
-def read_journal(connection: Connection, run_id: str) -> list[JournalEntry]:
-    """The timeline of a run, in the order in which it was written."""
-    rows = connection.execute(select(journal).where(journal.c.run_id == run_id).order_by(journal.c.entry_id))
-    return [JournalEntry(row.run_id, row.at, row.step, msgspec.json.decode(row.detail, type=dict[str, Any])) for row in rows]
 
 
 def queue_lengths(connection: Connection) -> dict[str, int]:

@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping
 
 from costwarden.ledger import Connection, Ledger
 from costwarden.ledger.audit import append_audit
+from costwarden.ledger.journal import append_journal, latest_detail
 from costwarden.ledger.remediation import (
     Run,
-    append_journal,
     approve,
     close_interrupted,
     insert_run,
-    latest_detail,
     new_run_id,
     read_item,
     read_run,

@@ -13,17 +13,8 @@ import msgspec
 import structlog
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.remediation import (
-    QueueItem,
-    Run,
-    append_journal,
-    await_approval,
-    claim,
-    finish,
-    latest_detail,
-    read_item,
-    update_run,
-)
+from costwarden.ledger.journal import append_journal, latest_detail
+from costwarden.ledger.remediation import QueueItem, Run, await_approval, claim, finish, read_item, update_run
 from costwarden.model import to_micros
 from costwarden.remediation.guard import (
     Admission,

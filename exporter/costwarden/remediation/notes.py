@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.remediation import append_journal
+from costwarden.ledger.journal import append_journal
 
 # The first entry is written at once, and what a flood brings after it in few transactions.
 FLUSH_SECONDS = 0.25

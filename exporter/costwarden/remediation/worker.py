@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.remediation import QueueItem, Run, append_journal, finish, has_queued, interrupt_running, take, waiting_for_approval
+from costwarden.ledger.journal import append_journal
+from costwarden.ledger.remediation import QueueItem, Run, finish, has_queued, interrupt_running, take, waiting_for_approval
 from costwarden.model import MICROS_PER_SECOND
 from costwarden.remediation.decisions import refuse
 from costwarden.remediation.execution import Execution, Interrupted
