@@ -100,13 +100,13 @@ class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
 def _check_names(call: _Call) -> None:
     if not call.model and not call.operation:
         raise ValueError("name the `model`, the `operation`, or both: one of them tells the price")
-    _without_control_characters(*call.dimensions, call.event_id)
+    _without_nul(*call.dimensions, call.event_id)
 
 
-def _without_control_characters(*names: str) -> None:
-    # SQLite's JSON functions end a text at U+0000, and a line break cannot stand in a path.
-    if any(character < " " or character == "\x7f" for character in "".join(names)):
-        raise ValueError("a name cannot hold control characters")
+def _without_nul(*names: str) -> None:
+    # SQLite's JSON functions end a text there: the ledger would take the name for a shorter one.
+    if "\0" in "".join(names):
+        raise ValueError("a name cannot hold the character U+0000")
 
 
 class SetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +117,7 @@ class SetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     monthly_limit_usd: Decimal
 
     def __post_init__(self) -> None:
-        _without_control_characters(self.tenant_id, self.model)
+        _without_nul(self.tenant_id, self.model)
         if not (self.monthly_limit_usd.is_finite() and 0 <= self.monthly_limit_usd <= 1_000_000_000):
             raise ValueError("`monthly_limit_usd` must be from 0 to 1000000000")
         if self.monthly_limit_usd != round(self.monthly_limit_usd, 9):
