@@ -146,6 +146,12 @@ class Usage(msgspec.Struct, kw_only=True):
     priced_by: str = ""
     """Where the price came from; `unpriced` where there was none."""
     reservation_id: str = ""
+    audio_milliseconds: int = 0
+    """Length of audio that is sold by time, as transcription is."""
+    requests: int = 1
+    """How many calls this stands for: 0 for a correction of the price, more for figures that were summed before they came."""
+    service_tier: str = ""
+    """`batch`, `flex` or `priority`, which have prices of their own; empty is the provider's standard."""
 
 
 TOKEN_CLASSES = (
@@ -158,6 +164,13 @@ TOKEN_CLASSES = (
     "input_audio_tokens",
     "output_audio_tokens",
 )
+
+QUANTITIES = (*TOKEN_CLASSES, "images", "audio_milliseconds", "requests")
+"""What a usage event counts, in the order of the ledger's sums."""
+
+
+CORRECTION = "correction"
+"""The `source` of usage that stands for no call (`requests` 0) and adds to the cost of one that is recorded already."""
 
 
 class Priced(msgspec.Struct, frozen=True):

@@ -1,8 +1,10 @@
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -15,10 +17,30 @@ NOON = 1_763_208_000_000_000
 """2025-11-15 12:00 UTC in microseconds."""
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that asks for a ledger runs on both databases.
+
+    But for those whose module says `DATABASES = ("sqlite",)`, or that say so themselves: `@parametrize("database", […], indirect=True)`.
+    """
+    said = any(mark.args[0] == "database" for mark in metafunc.definition.iter_markers("parametrize"))
+    if "database" in metafunc.fixturenames and not said:
+        metafunc.parametrize("database", getattr(metafunc.module, "DATABASES", ("sqlite", "postgresql")), indirect=True)
+
+
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
+def database(request: pytest.FixtureRequest) -> str:
+    """What the ledger is kept in: `sqlite` or `postgresql`."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """Of a ledger that is not there yet."""
-    return f"sqlite:///{tmp_path / 'costwarden.db'}"
+    if database == "sqlite":
+        return f"sqlite:///{tmp_path / 'costwarden.db'}"
+    url: str = request.getfixturevalue("postgresql_url")(migrated=False)
+    return url
 
 
 @pytest.fixture
@@ -36,10 +58,16 @@ def open_ledger(database_url: str) -> Iterator[Callable[..., Ledger]]:
 
 
 @pytest.fixture
-def ledger(open_ledger: Callable[..., Ledger], empty_ledger: Path, tmp_path: Path) -> Ledger:
+def ledger(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """An empty ledger."""
-    shutil.copy(empty_ledger, tmp_path / "costwarden.db")
-    return open_ledger()
+    if database == "sqlite":
+        shutil.copy(request.getfixturevalue("empty_ledger"), tmp_path / "costwarden.db")
+        url = f"sqlite:///{tmp_path / 'costwarden.db'}"
+    else:
+        url = request.getfixturevalue("postgresql_url")()
+    opened = Ledger(url)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -55,3 +83,60 @@ def record(ledger: Ledger) -> Callable[..., None]:
         ledger.write(lambda connection: append_usage(connection, rows))
 
     return append
+
+
+@pytest.fixture
+def second(ledger: Ledger, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """Another replica on the same PostgreSQL."""
+    request.getfixturevalue("postgresql")
+    url = ledger._database.engine.url.set(drivername="postgresql")
+    other = Ledger(url.render_as_string(hide_password=False))
+    yield other
+    other.close()
+
+
+class Beside:
+    """`with beside(ledger, work) as other: …`: does `work` in a transaction of that ledger, which ends when the block does."""
+
+    def __init__(self, ledger: Ledger, work: Callable[[Any], Any]) -> None:
+        self._ready, self._end = threading.Event(), threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+
+        def run(connection: Any) -> Any:
+            answer = work(connection)
+            self._ready.set()
+            assert self._end.wait(30)
+            return answer
+
+        self.answer = self._pool.submit(ledger.write, run)
+        self.answer.add_done_callback(lambda _: self._ready.set())
+        assert self._ready.wait(30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self.answer.result(30)
+        self._pool.shutdown()
+
+
+@pytest.fixture
+def beside() -> type[Beside]:
+    """See `Beside`."""
+    return Beside
+
+
+@pytest.fixture
+def waiting(wait_until: Callable[..., object]) -> Callable[[Ledger, int], None]:
+    """`waiting(ledger, 1)`: returns once that many sessions of PostgreSQL wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+    def wait(ledger: Ledger, number: int) -> None:
+        def counted() -> int:
+            with ledger.read() as connection:
+                return int(connection.exec_driver_sql(query).scalar_one())
+
+        wait_until(lambda: counted() == number)
+
+    return wait

@@ -298,3 +298,9 @@ def test_the_tables_of_bills_have_a_column_for_every_field_of_their_records():
     assert set(Charge.__struct_fields__) <= set(charges.c.keys())
     assert set(RejectedRow.__struct_fields__) | {"rejected_row_id"} == set(rejected_rows.c.keys())
     assert set(charges.c.keys()) | {"staged_charge_id"} == set(staged_charges.c.keys())
+
+
+def test_a_rejected_row_is_kept_whatever_its_bytes_say(put, read):
+    kept = [RejectedRow(source="focus", part="a.csv", line=7, reason="bad_cost", detail="BilledCost", content="a\0b,😀")]
+    put("a.csv", {"billed_cost": Decimal(5)}, rejected={"bad_cost": 1}, kept=kept)
+    assert [row.content for row in read(read_rejected)] == ["a\ufffdb,😀"]

@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from costwarden.ledger import LedgerUnavailable
 
+# The disk of a PostgreSQL server is not ours to fill.
+DATABASES = ("sqlite",)
+
 COUNT = "SELECT count(*) FROM audit"
 # Far more than the few pages that are left.
 LARGE = "x" * 1_000_000

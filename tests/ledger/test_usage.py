@@ -11,9 +11,9 @@ from costwarden.ledger.usage import (
     Spend,
     known_event,
     known_events,
-    newest_usage_id,
     spend_between,
     usage_between,
+    usage_cursor,
     usage_hours,
     usage_since,
     usage_sums,
@@ -59,16 +59,19 @@ def test_sums_tell_success_from_failure_and_priced_from_unpriced(ledger, record)
     assert found == {(1, 1): (5 + 7, 10 + 20, 2, 2), (0, 1): (0, 40, 0, 1), (1, 0): (0, 80, 0, 1)}
 
 
-def test_the_newest_id_lets_a_reader_go_on_where_it_stopped(ledger, record):
+def test_a_cursor_lets_a_reader_go_on_where_it_stopped(ledger, record):
     with ledger.read() as connection:
-        assert newest_usage_id(connection) == 0
+        nothing = usage_cursor(connection)
+        assert usage_since(connection, ("tenant_id",), nothing) == []
     record({"cost": 5})
     with ledger.read() as connection:
-        seen = newest_usage_id(connection)
+        one = usage_cursor(connection)
+        assert [row[-1] for row in usage_since(connection, ("tenant_id",), nothing)] == [5]
     record({"cost": 7}, {"cost": 9})
     with ledger.read() as connection:
-        assert [row[-1] for row in usage_since(connection, ("tenant_id",), seen)] == [7, 9]
-        assert newest_usage_id(connection) == seen + 2
+        assert [row[-1] for row in usage_since(connection, ("tenant_id",), one)] == [7, 9]
+        assert [row[-1] for row in usage_since(connection, ("tenant_id",), nothing)] == [5, 7, 9]
+        assert usage_since(connection, ("tenant_id",), usage_cursor(connection)) == []
 
 
 EVENTS = st.lists(

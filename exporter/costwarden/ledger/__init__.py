@@ -1,83 +1,92 @@
 """Where everything is kept: the only SQL of costwarden.
 
-`Ledger` opens an SQLite file in WAL mode with `synchronous=FULL`, brings its schema up to date, and hands out connections: any number
-that read, one that writes (`commit.GroupCommit`). The modules beside this one hold the statements, by noun.
+`Ledger` opens an SQLite file or a PostgreSQL database, brings its schema up to date, and hands out connections: any number that read,
+one that writes (`commit.GroupCommit`). The modules beside this one hold the statements, by noun; each works on both databases.
 """
 
-import fcntl
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import QueuePool
 
-from costwarden.ledger.commit import BUSY_TIMEOUT_SECONDS, GroupCommit, LedgerUnavailable, Participant
-from costwarden.model import EXACT
+from costwarden.ledger.commit import GroupCommit
+from costwarden.ledger.operations import LedgerError, LedgerUnavailable, Participant, first_line, is_database_error
+from costwarden.ledger.postgresql_database import PostgresqlDatabase
+from costwarden.ledger.sqlite_database import SqliteDatabase
 
 __all__ = ["Connection", "Ledger", "LedgerError", "LedgerUnavailable"]
 
 T = TypeVar("T")
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration; a test compares it with `migrations/versions/`."""
-
-
-class LedgerError(Exception):
-    """The ledger cannot be opened: the message says which file and what to do."""
 
 
 class Ledger:
     """An open ledger.
 
-    `owner=True` takes the right to decide over budgets (`serve`): a second owner of the same file is refused, because each would
-    spend what the other has reserved. Readers and the command line open with `owner=False` beside it.
+    `owner=True` takes the right to decide over budgets (`serve`). Of an SQLite file there is one owner, because each would spend what the
+    other has reserved; readers and the command line open with `owner=False` beside it. PostgreSQL has as many as wanted.
     """
 
     def __init__(self, database_url: str, *, owner: bool = False, participant: Participant | None = None) -> None:
-        self.path = _sqlite_path(database_url)
-        self._lock: IO[bytes] | None = _take_ownership(self.path) if owner else None
-        self._engine = sqlalchemy.create_engine(
-            f"sqlite:///{self.path}", poolclass=QueuePool, pool_size=4, max_overflow=12, connect_args={"timeout": BUSY_TIMEOUT_SECONDS}
-        )
-        event.listen(self._engine, "connect", _prepare)
+        self._database = _database(database_url, owner=owner)
         try:
             self._migrate()
-            self.writer = GroupCommit(self._engine.connect, participant)
-            self._inode = self.path.stat().st_ino
+            self.writer = GroupCommit(self._database.transactions(participant), participant)
+            self._database.opened()
         except sqlalchemy.exc.DatabaseError as error:
-            self._release()
-            raise LedgerError(f"{self.path}: cannot be opened as a ledger: {error.orig}") from error
+            self._database.close()
+            raise LedgerError(f"{self._database.name}: cannot be opened as a ledger: {first_line(error)}") from error
         except BaseException:
-            self._release()
+            self._database.close()
             raise
+
+    @property
+    def name(self) -> str:
+        """Where it is, without any password: for messages."""
+        return self._database.name
+
+    @property
+    def path(self) -> Path:
+        """The file of an SQLite ledger. Raises `LedgerError` for one on PostgreSQL."""
+        if self._database.path is None:
+            raise LedgerError(f"{self.name}: is not kept in a file")
+        return self._database.path
+
+    @property
+    def shared(self) -> bool:
+        """Whether other replicas may write too: nothing may be remembered of what rows say."""
+        return isinstance(self._database, PostgresqlDatabase)
+
+    def lead(self) -> bool:
+        """Whether this process is the one that reads the sources and runs the playbooks; asked every few seconds."""
+        return not isinstance(self._database, PostgresqlDatabase) or self._database.lead()
 
     def check_file(self) -> None:
         """Refuse everything from now on where the file is not the one that was opened: writes to a deleted file would be lost."""
-        try:
-            there = self.path.stat().st_ino == self._inode
-        except OSError:
-            there = False
-        if not there and not self.writer.condemned:
-            self.writer.condemn(f"the file {self.path} was deleted or replaced; restart costwarden")
+        reason = self._database.lost()
+        if reason and not self.writer.condemned:
+            self.writer.condemn(reason)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection on a consistent snapshot, for reading only, from any thread. Raises `LedgerUnavailable`."""
         try:
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN")
+            with self._database.engine.connect() as connection:
+                connection.exec_driver_sql(self._database.begin_read)
                 try:
                     yield connection
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
-        except sqlalchemy.exc.DBAPIError as error:
-            raise LedgerUnavailable(f"the ledger cannot be read: {error.orig}") from error
+        except Exception as error:
+            if not is_database_error(error):
+                raise
+            raise LedgerUnavailable(f"the ledger cannot be read: {first_line(error)}") from error
 
     def write(self, operation: Callable[[Connection], T]) -> T:
         """`operation(connection)` in the writer's next transaction; returns once it is durable.
@@ -91,24 +100,19 @@ class Ledger:
         return await self.writer.statement(operation)
 
     def close(self) -> None:
-        """Commit what waits and let go of the file."""
+        """Commit what waits and let go of the database."""
         self.writer.close()
-        self._release()
-
-    def _release(self) -> None:
-        self._engine.dispose()
-        if self._lock is not None:
-            self._lock.close()
+        self._database.close()
 
     def _migrate(self) -> None:
-        with self._engine.connect() as connection:
+        with self._database.engine.connect() as connection:
             found = _revision(connection)
         if found == SCHEMA_REVISION:
             return
         known = {path.name.split("_")[0] for path in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py")}
         if found is not None and found not in known:
             raise LedgerError(
-                f"{self.path}: written by a newer costwarden (schema {found}, this one knows {SCHEMA_REVISION}); upgrade costwarden"
+                f"{self.name}: written by a newer costwarden (schema {found}, this one knows {SCHEMA_REVISION}); upgrade costwarden"
             )
         # Alembic takes a quarter of a second to import, and most starts find nothing to do.
         from alembic import command
@@ -116,8 +120,8 @@ class Ledger:
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._database.engine.connect() as connection:
+            connection.exec_driver_sql(self._database.begin_migration)
             # Two processes that start together: the second finds the work done.
             if _revision(connection) != SCHEMA_REVISION:
                 config.attributes["connection"] = connection
@@ -125,31 +129,17 @@ class Ledger:
             connection.exec_driver_sql("COMMIT")
 
 
-def _sqlite_path(database_url: str) -> Path:
+def _database(database_url: str, *, owner: bool) -> SqliteDatabase | PostgresqlDatabase:
     try:
         url = make_url(database_url)
     except sqlalchemy.exc.ArgumentError:
         # Not repeated in the message: what cannot be read may hold a password.
-        raise LedgerError("database_url: is not a URL, as `sqlite:///PATH`") from None
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        raise LedgerError(f"database_url {url.render_as_string()}: this version keeps its ledger in a file, `sqlite:///PATH`")
-    path = Path(url.database)
-    if not path.parent.is_dir():
-        raise LedgerError(f"{path}: the directory {path.parent} does not exist")
-    return path
-
-
-def _take_ownership(path: Path) -> IO[bytes]:
-    try:
-        lock = Path(f"{path}.lock").open("ab")  # noqa: SIM115 (held until close)
-    except OSError as error:
-        raise LedgerError(f"{path}.lock: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise LedgerError(f"{path}: another costwarden serves this ledger; two would spend the same budget twice") from None
-    return lock
+        raise LedgerError("database_url: is not a URL, as `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`") from None
+    if url.get_backend_name() == "sqlite":
+        return SqliteDatabase(url, owner=owner)
+    if url.get_backend_name() == "postgresql":
+        return PostgresqlDatabase(url)
+    raise LedgerError(f"database_url {url.render_as_string()}: is neither `sqlite:///PATH` nor `postgresql://USER@HOST/DATABASE`")
 
 
 def _revision(connection: Connection) -> str | None:
@@ -157,27 +147,3 @@ def _revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one_or_none()
     return found
-
-
-def _prepare(connection: sqlite3.Connection, _: Any) -> None:
-    # Transactions are begun by hand: the driver's own would begin only at the first write and let two decisions interleave.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_SECONDS * 1000)}")
-    connection.create_aggregate("decimal_sum", 1, _DecimalSum)  # type: ignore[arg-type]
-
-
-class _DecimalSum:
-    """SQL aggregate: the exact sum of decimal TEXT; only NULL gives '0', and no rows give NULL, as SQL's own sum does."""
-
-    def __init__(self) -> None:
-        self._sum = Decimal(0)
-
-    def step(self, text: str | None) -> None:
-        if text is not None:
-            with localcontext(EXACT):
-                self._sum += Decimal(text)
-
-    def finalize(self) -> str:
-        return str(self._sum)

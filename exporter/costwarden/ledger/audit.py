@@ -13,9 +13,12 @@ def append_audit(connection: Connection, *, at: int, actor: str, action: str, su
     connection.execute(insert(audit).values(at=at, actor=actor, action=action, subject=subject, before=_json(before), after=_json(after)))
 
 
-def list_audit(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
-    """The newest `limit` entries, newest first."""
-    rows = connection.execute(select(audit).order_by(audit.c.entry_id.desc()).limit(limit)).mappings()
+def list_audit(connection: Connection, limit: int = 100, *, subject: str = "") -> list[dict[str, Any]]:
+    """The newest `limit` entries, newest first; with `subject` only those about it."""
+    query = select(audit).order_by(audit.c.entry_id.desc()).limit(limit)
+    if subject:
+        query = query.where(audit.c.subject == subject)
+    rows = connection.execute(query).mappings()
     return [dict(row) for row in rows]
 
 

@@ -4,24 +4,41 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, or_, select
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, delete, func, insert, select, update
 
-from costwarden.ledger.bulk import delete_keys, insert_rows
-from costwarden.ledger.commit import driver
-from costwarden.ledger.schema import budget_periods, budgets, reservations, suspended_tenants, thresholds_crossed
-from costwarden.ledger.usage import Spend, spend_between
+from costwarden.ledger.bulk import delete_keys, insert_rows, postgresql_driver, read_keys, total_of, upsert
+from costwarden.ledger.locks import lock_budgets
+from costwarden.ledger.schema import book_changes, budget_periods, budgets, reservations, suspended_tenants, thresholds_crossed
+from costwarden.ledger.usage import spend_between
 from costwarden.model import DIMENSIONS
 
-RESERVATION_COLUMNS = ("reservation_id", "event_id", "created_at", "expires_at", "state", "estimate", *DIMENSIONS)
-_INSERT_RESERVATION = f"INSERT INTO reservations ({', '.join(RESERVATION_COLUMNS)})"
-_INSERT_PERIOD = "INSERT INTO budget_periods (budget, period_start, spent, input_tokens, output_tokens, requests)"
-_ON_PERIOD = (
-    "ON CONFLICT (budget, period_start) DO UPDATE SET spent = excluded.spent, input_tokens = excluded.input_tokens,"
-    " output_tokens = excluded.output_tokens, requests = excluded.requests"
+RESERVATION_COLUMNS = ("reservation_id", "event_id", "created_at", "expires_at", "state", "estimate", *DIMENSIONS, "kind", "settled")
+PERIOD_COLUMNS = ("budget", "period_start", "spent", "input_tokens", "output_tokens", "requests", "reserved", "unsettled", "period_end")
+_PERIOD_KEY = ("budget", "period_start")
+_ON_PERIOD = "ON CONFLICT (budget, period_start) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in PERIOD_COLUMNS[2:])
+_ON_RESERVATION = "ON CONFLICT (reservation_id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in ("expires_at", "state", "estimate", "settled")
 )
-_INSERT_CROSSED = "INSERT INTO thresholds_crossed (budget, period_start, threshold, crossed_at, spent, limit_nanos)"
+_CROSSED_COLUMNS = ("budget", "period_start", "threshold", "crossed_at", "spent", "limit_nanos")
 _ON_CROSSED = "ON CONFLICT (budget, period_start, threshold) DO NOTHING"
+
+_RESERVATIONS = f"SELECT {', '.join(RESERVATION_COLUMNS)} FROM reservations"  # noqa: S608
+_HOLD_PERIODS = f"SELECT {', '.join(PERIOD_COLUMNS)}, crossed FROM hold_budget_periods(%s::text[], %s::bigint[])"  # noqa: S608
+# A period that begins inside another of the same budget is one by a time zone that is configured no more.
+_MAKE_PERIODS = (
+    "WITH wanted AS (SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) AS w (budget, period_start, period_end)),"
+    " outdated AS (DELETE FROM budget_periods AS p USING wanted AS w"
+    " WHERE p.budget = w.budget AND p.period_start > w.period_start AND p.period_start < w.period_end)"
+    " INSERT INTO budget_periods (budget, period_start, period_end) SELECT * FROM wanted ORDER BY 1, 2"
+    " ON CONFLICT (budget, period_start) DO NOTHING RETURNING budget, period_start"
+)
+_HOLD_RESERVATIONS = f"{_RESERVATIONS} WHERE reservation_id = ANY(%s::text[]) ORDER BY reservation_id FOR UPDATE"
+_ANY_OTHER = " AND ".join(f"({name} IN ('', %s) OR %s = '')" for name in DIMENSIONS if name not in ("tenant_id", "model"))
+_HOLD_ANONYMOUS = (
+    f"{_RESERVATIONS} WHERE event_id = '' AND kind = 'call' AND tenant_id = %s AND model = %s AND {_ANY_OTHER}"
+    " AND reservation_id <> ALL(%s::text[]) ORDER BY state, created_at, reservation_id LIMIT 1 FOR UPDATE SKIP LOCKED"
+)
+_HOLD_EXPIRED = f"{_RESERVATIONS} WHERE state = 'open' AND expires_at <= %s ORDER BY reservation_id LIMIT %s FOR UPDATE SKIP LOCKED"
 
 
 class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +52,7 @@ class BudgetRow(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: tuple[str, ...]
     action: str
     origin: str
+    tier: str = ""
 
 
 # --- budgets -------------------------------------------------------------------------------------------------------------------
@@ -64,11 +82,13 @@ def _budget_row(row: Any) -> BudgetRow:
         thresholds=tuple(msgspec.json.decode(row["thresholds"])),
         action=row["action"],
         origin=row["origin"],
+        tier=row["tier"],
     )
 
 
 def put_budget(connection: Connection, row: BudgetRow, period_start: int, period_end: int, now: int) -> None:
     """Write a budget, new or changed; what its scope has spent in the current period counts from the first moment."""
+    lock_budgets(connection)
     known = read_budget(connection, row.budget)
     values = {
         "budget": row.budget,
@@ -79,43 +99,64 @@ def put_budget(connection: Connection, row: BudgetRow, period_start: int, period
         "thresholds": msgspec.json.encode(row.thresholds).decode(),
         "action": row.action,
         "origin": row.origin,
+        "tier": row.tier,
         "created_at": now,
         "updated_at": now,
     }
     changed = {name: value for name, value in values.items() if name not in ("budget", "created_at")}
-    connection.execute(upsert(budgets).values(values).on_conflict_do_update(index_elements=["budget"], set_=changed))
+    connection.execute(upsert(connection, budgets).values(values).on_conflict_do_update(index_elements=["budget"], set_=changed))
     if known is None or (known.scope, known.period) != (row.scope, row.period):
         connection.execute(delete(budget_periods).where(budget_periods.c.budget == row.budget))
         connection.execute(delete(thresholds_crossed).where(thresholds_crossed.c.budget == row.budget))
-        write_periods(connection, [_period_row(row.budget, period_start, spend_between(connection, row.scope, period_start, period_end))])
+        write_periods(connection, [count_period(connection, row.budget, row.scope, period_start, period_end)])
 
 
 def delete_budget(connection: Connection, budget: str) -> None:
     """Remove a budget; its periods' figures stay, as history."""
+    lock_budgets(connection)
     connection.execute(delete(budgets).where(budgets.c.budget == budget))
+
+
+def newest_change(connection: Connection) -> int:
+    """The `change_id` of the newest entry of `book_changes`; 0 where there is none."""
+    newest: int = connection.execute(select(func.coalesce(func.max(book_changes.c.change_id), 0))).scalar_one()
+    return newest
+
+
+def changes_since(connection: Connection, change_id: int) -> list[tuple[str, str]]:
+    """What has changed after `change_id`: (`budget` or `tenant`, name), each once. Triggers of the database write them down."""
+    query = select(book_changes.c.kind, book_changes.c.name).where(book_changes.c.change_id > change_id).distinct()
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def note_figures(connection: Connection) -> None:
+    """Tell the server that runs beside this process that figures have changed under it, and not only budgets."""
+    connection.execute(insert(book_changes).values(kind="figures", name=""))
 
 
 # --- periods -------------------------------------------------------------------------------------------------------------------
 
 
-def _period_row(budget: str, period_start: int, spend: Spend) -> tuple[Any, ...]:
-    return (budget, period_start, spend.cost, spend.input_tokens, spend.output_tokens, spend.requests)
+def count_period(connection: Connection, budget: str, scope: Sequence[str], start: int, end: int) -> tuple[Any, ...]:
+    """A period's row, in the order of `PERIOD_COLUMNS`, from the usage and the reservations that fall into it."""
+    spend = spend_between(connection, scope, start, end)
+    matches = [reservations.c[name] == value for name, value in zip(DIMENSIONS, scope, strict=True) if value]
+    within = (reservations.c.created_at >= start, reservations.c.created_at < end, *matches)
+    held = select(reservations.c.state, total_of(reservations.c.estimate)).where(*within).group_by(reservations.c.state)
+    by_state = {row[0]: row[1] for row in connection.execute(held)}
+    figures = (spend.cost, spend.input_tokens, spend.output_tokens, spend.requests)
+    return (budget, start, *figures, by_state.get("open", 0), by_state.get("unsettled", 0), end)
 
 
 def write_periods(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Set the figures of periods: (budget, period_start, spent, input_tokens, output_tokens, requests)."""
-    insert_rows(driver(connection), _INSERT_PERIOD, rows, _ON_PERIOD)
+    """Set the figures of periods, tuples in the order of `PERIOD_COLUMNS`."""
+    insert_rows(connection, budget_periods, PERIOD_COLUMNS, rows, _ON_PERIOD)
 
 
-def read_periods(connection: Connection, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Spend]:
-    """What periods (budget, period_start) have spent; one that has spent nothing may be missing."""
-    wanted = msgspec.json.encode(list(keys)).decode()
-    rows = driver(connection).execute(
-        "SELECT p.budget, p.period_start, p.spent, p.input_tokens, p.output_tokens, p.requests FROM json_each(?) AS wanted"
-        " JOIN budget_periods AS p ON p.budget = wanted.value ->> 0 AND p.period_start = wanted.value ->> 1",
-        (wanted,),
-    )
-    return {(row[0], row[1]): Spend(row[2], row[3], row[4], row[5]) for row in rows}
+def read_periods(connection: Connection, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[Any, ...]]:
+    """The rows of periods (budget, period_start), in the order of `PERIOD_COLUMNS`; one in which nothing happened may be missing."""
+    rows = read_keys(connection, budget_periods, _PERIOD_KEY, PERIOD_COLUMNS, keys)
+    return {(row[0], row[1]): row for row in rows}
 
 
 def newest_periods(connection: Connection) -> dict[str, int]:
@@ -126,51 +167,118 @@ def newest_periods(connection: Connection) -> dict[str, int]:
 
 def write_crossed(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Record thresholds reached, once a period: (budget, period_start, threshold, crossed_at, spent, limit)."""
-    insert_rows(driver(connection), _INSERT_CROSSED, rows, _ON_CROSSED)
+    insert_rows(connection, thresholds_crossed, _CROSSED_COLUMNS, rows, _ON_CROSSED)
 
 
 def read_crossed(connection: Connection, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], dict[str, int]]:
     """Thresholds that periods (budget, period_start) have reached, in the order of reaching, each with the time that it was."""
-    wanted = msgspec.json.encode(list(keys)).decode()
-    rows = driver(connection).execute(
-        "SELECT t.budget, t.period_start, t.threshold, t.crossed_at FROM json_each(?) AS wanted"
-        " JOIN thresholds_crossed AS t ON t.budget = wanted.value ->> 0 AND t.period_start = wanted.value ->> 1"
-        " ORDER BY t.crossed_at, t.threshold",
-        (wanted,),
-    )
+    rows = read_keys(connection, thresholds_crossed, _PERIOD_KEY, (*_PERIOD_KEY, "threshold", "crossed_at"), keys)
     found: dict[tuple[str, int], dict[str, int]] = {}
-    for budget, period_start, threshold, crossed_at in rows:
+    for budget, period_start, threshold, crossed_at in sorted(rows, key=lambda row: (row[3], row[2])):
         found.setdefault((budget, period_start), {})[threshold] = crossed_at
     return found
+
+
+def reset_period(connection: Connection, budget: str, period_start: int) -> None:
+    """Begin the period's figures anew at nothing spent; what is set aside stays, and so does the record of usage."""
+    spent_nothing = {"spent": 0, "input_tokens": 0, "output_tokens": 0, "requests": 0}
+    within = (budget_periods.c.budget == budget, budget_periods.c.period_start == period_start)
+    connection.execute(update(budget_periods).where(*within).values(spent_nothing))
+    crossed = thresholds_crossed
+    connection.execute(delete(crossed).where(crossed.c.budget == budget, crossed.c.period_start == period_start))
 
 
 # --- reservations --------------------------------------------------------------------------------------------------------------
 
 
+def add_reservations(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Add reservations, tuples in the order of `RESERVATION_COLUMNS`.
+
+    Where another replica has made one of them meanwhile, PostgreSQL answers with a unique violation: set aside twice, its money would leak.
+    """
+    insert_rows(connection, reservations, RESERVATION_COLUMNS, rows)
+
+
 def write_reservations(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Add reservations, tuples in the order of `RESERVATION_COLUMNS`."""
-    insert_rows(driver(connection), _INSERT_RESERVATION, rows)
+    """Add reservations, tuples in the order of `RESERVATION_COLUMNS`, or set what such a one has left."""
+    insert_rows(connection, reservations, RESERVATION_COLUMNS, rows, _ON_RESERVATION)
 
 
 def delete_reservations(connection: Connection, reservation_ids: Sequence[str]) -> None:
     """Remove reservations that are settled."""
-    delete_keys(driver(connection), "reservations", "reservation_id", reservation_ids)
+    delete_keys(connection, reservations, "reservation_id", reservation_ids)
 
 
-def mark_unsettled(connection: Connection, reservation_ids: Sequence[str]) -> None:
-    """Move expired reservations to the state `unsettled`."""
-    driver(connection).executemany(
-        "UPDATE reservations SET state = 'unsettled' WHERE reservation_id = ?", [(reservation_id,) for reservation_id in reservation_ids]
-    )
-
-
-def read_reservations(connection: Connection, tenant_id: str | None = None) -> list[tuple[Any, ...]]:
-    """All reservations in the order of creation, or those of one tenant and of none: tuples in the order of `RESERVATION_COLUMNS`."""
+def read_reservations(connection: Connection) -> list[tuple[Any, ...]]:
+    """All reservations in the order of creation: tuples in the order of `RESERVATION_COLUMNS`."""
     columns = [reservations.c[name] for name in RESERVATION_COLUMNS]
-    query = select(*columns).order_by(reservations.c.reservation_id)
+    return [tuple(row) for row in connection.execute(select(*columns).order_by(reservations.c.created_at, reservations.c.reservation_id))]
+
+
+def list_reservations(
+    connection: Connection, *, state: str = "", tenant_id: str | None = None, after: str = "", limit: int = 100
+) -> list[tuple[Any, ...]]:
+    """Up to `limit` reservations by id, those after the id `after`: tuples in the order of `RESERVATION_COLUMNS`."""
+    query = select(*(reservations.c[name] for name in RESERVATION_COLUMNS)).where(reservations.c.reservation_id > after)
+    if state:
+        query = query.where(reservations.c.state == state)
     if tenant_id is not None:
-        query = query.where(or_(reservations.c.tenant_id == tenant_id, reservations.c.tenant_id == ""))
-    return [tuple(row) for row in connection.execute(query)]
+        query = query.where(reservations.c.tenant_id == tenant_id)
+    return [tuple(row) for row in connection.execute(query.order_by(reservations.c.reservation_id).limit(limit))]
+
+
+# --- held by a group of checks and settlements ----------------------------------------------------------------------------------
+#
+# PostgreSQL only, where several engines write. Everybody locks in the order of the key, so that nobody waits in a circle; what is given
+# away to whoever comes first skips what another has locked. SQLite has one writer, which holds everything.
+
+
+def hold_periods(connection: Connection, keys: Iterable[tuple[str, int]]) -> dict[tuple[str, int], tuple[tuple[Any, ...], list[str]]]:
+    """The periods (budget, period_start) that are there: the row in the order of `PERIOD_COLUMNS`, and the thresholds it has crossed."""
+    wanted = list(keys)
+    if not wanted:
+        return {}
+    values = [[budget for budget, _ in wanted], [start for _, start in wanted]]
+    rows = postgresql_driver(connection).execute(_HOLD_PERIODS, values).fetchall()
+    return {(row[0], row[1]): (row[:-1], row[-1]) for row in rows}
+
+
+def make_periods(connection: Connection, periods: Iterable[tuple[str, int, int]]) -> set[tuple[str, int]]:
+    """Make periods (budget, period_start, period_end) in which nothing has happened; the keys (budget, period_start) that are new.
+
+    Waits for another transaction that is making the same one. What is new is held, and nobody else sees it before the commit. Periods
+    that begin inside a new one are removed.
+    """
+    wanted = list(periods)
+    if not wanted:
+        return set()
+    values = [list(column) for column in zip(*wanted, strict=True)]
+    return {(row[0], row[1]) for row in postgresql_driver(connection).execute(_MAKE_PERIODS, values)}
+
+
+def hold_reservations(connection: Connection, reservation_ids: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Those of the reservations that are there, by id: tuples in the order of `RESERVATION_COLUMNS`."""
+    if not reservation_ids:
+        return []
+    return postgresql_driver(connection).execute(_HOLD_RESERVATIONS, (list(reservation_ids),)).fetchall()
+
+
+def hold_oldest_anonymous(connection: Connection, dimensions: Sequence[str], excluded_ids: Iterable[str]) -> tuple[Any, ...] | None:
+    """The oldest call reserved without an event id, of that tenant and model, that contradicts `dimensions` nowhere.
+
+    One that has not expired comes first; what another transaction holds is passed over, and so are `excluded_ids`. `dimensions` are
+    values in the order of `DIMENSIONS`, the answer is one in the order of `RESERVATION_COLUMNS`.
+    """
+    named = dict(zip(DIMENSIONS, dimensions, strict=True))
+    values: list[Any] = [named.pop("tenant_id"), named.pop("model")]
+    for value in named.values():
+        values += (value, value)
+    return postgresql_driver(connection).execute(_HOLD_ANONYMOUS, [*values, list(excluded_ids)]).fetchone()
+
+
+def hold_expired(connection: Connection, at: int, limit: int) -> list[tuple[Any, ...]]:
+    """Up to `limit` open reservations that expire at or before `at` microseconds, by id, but for those that others hold."""
+    return postgresql_driver(connection).execute(_HOLD_EXPIRED, (at, limit)).fetchall()
 
 
 # --- suspended tenants ---------------------------------------------------------------------------------------------------------
@@ -182,7 +290,8 @@ def read_suspended(connection: Connection) -> dict[str, dict[str, Any]]:
 
 
 def suspend_tenant(connection: Connection, tenant_id: str, *, reason: str, actor: str, run_id: str, now: int) -> bool:
-    """Suspend a tenant; False where it was suspended already (the first reason stays)."""
+    """Suspend a tenant, or everybody: the empty id; False where it was suspended already (the first reason stays)."""
+    lock_budgets(connection)
     if connection.execute(select(suspended_tenants).where(suspended_tenants.c.tenant_id == tenant_id)).first() is not None:
         return False
     connection.execute(insert(suspended_tenants).values(tenant_id=tenant_id, reason=reason, actor=actor, run_id=run_id, suspended_at=now))
@@ -191,4 +300,5 @@ def suspend_tenant(connection: Connection, tenant_id: str, *, reason: str, actor
 
 def resume_tenant(connection: Connection, tenant_id: str) -> bool:
     """Lift a suspension; False where there was none."""
+    lock_budgets(connection)
     return connection.execute(delete(suspended_tenants).where(suspended_tenants.c.tenant_id == tenant_id)).rowcount > 0

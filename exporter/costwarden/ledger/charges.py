@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, case, delete, func, insert, literal, select, union, update
 
-from costwarden.ledger.bulk import insert_rows
-from costwarden.ledger.commit import driver
+from costwarden.ledger.bulk import insert_rows, total_of
 from costwarden.ledger.schema import (
     CHARGE_KEY,
     COST_BASES,
@@ -24,7 +23,6 @@ from costwarden.model import EXACT, Charge, RejectedRow, to_micros
 
 CHARGE_COLUMNS = tuple(column.name for column in charges.columns)
 
-_INSERT_STAGED = f"INSERT INTO staged_charges ({', '.join(CHARGE_COLUMNS)})"
 
 _OF_SOURCES = (charges, staged_charges, source_parts, rejected_counts, rejected_rows, source_state)
 
@@ -76,7 +74,7 @@ def charge_row(charge: Charge) -> tuple[Any, ...]:
 
 def stage_charges(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Set `rows` (see `charge_row`) aside. Nobody sees them before `replace_part`."""
-    insert_rows(driver(connection), _INSERT_STAGED, rows)
+    insert_rows(connection, staged_charges, CHARGE_COLUMNS, rows)
 
 
 def clear_staged(connection: Connection, source: str, limit: int) -> int:
@@ -95,7 +93,7 @@ def replace_part(connection: Connection, source: str, part: Part, rejected: Mapp
     names = [staged_charges.c[name] for name in CHARGE_COLUMNS]
     mine = (staged_charges.c.source == source, staged_charges.c.part == part.part)
     connection.execute(insert(charges).from_select(list(CHARGE_COLUMNS), select(*names).where(*mine)))
-    summary = select(func.min(charges.c.charge_date), func.max(charges.c.charge_date), func.coalesce(func.sum(charges.c.row_count), 0))
+    summary = select(func.min(charges.c.charge_date), func.max(charges.c.charge_date), total_of(charges.c.row_count))
     first, last, rows = connection.execute(summary.where(charges.c.source == source, charges.c.part == part.part)).one()
     if rows != part.rows:
         raise RuntimeError(f"{source}: {part.part}: charges of {rows} rows were staged, not of {part.rows}")
@@ -104,8 +102,13 @@ def replace_part(connection: Connection, source: str, part: Part, rejected: Mapp
     if rejected:
         counts = [{"source": source, "part": part.part, "reason": reason, "rows": rows} for reason, rows in rejected.items()]
         connection.execute(insert(rejected_counts), counts)
-    if texts := [msgspec.structs.asdict(row) for row in kept]:
+    # A broken row may hold anything; PostgreSQL's texts hold all but U+0000.
+    if texts := [{name: _without_nul(value) for name, value in msgspec.structs.asdict(row).items()} for row in kept]:
         connection.execute(insert(rejected_rows), texts)
+
+
+def _without_nul(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def mark_failed(connection: Connection, source: str, part: str, message: str, at: int) -> None:
@@ -138,7 +141,7 @@ def record_refresh(connection: Connection, source: str, refresh: Refresh) -> Non
     if refresh.failure:
         values["refreshes_failed"] = source_state.c.refreshes_failed + 1
     else:
-        totals = select(func.coalesce(func.sum(source_parts.c.rows), 0), func.max(source_parts.c.last_day))
+        totals = select(total_of(source_parts.c.rows), func.max(source_parts.c.last_day))
         rows, newest = connection.execute(totals.where(source_parts.c.source == source)).one()
         values |= {
             "refreshes_ok": source_state.c.refreshes_ok + 1,
@@ -230,7 +233,7 @@ def breakdown(
 def count_rejected(connection: Connection) -> list[tuple[str, str, int]]:
     """(source, reason, rows) of all rejected rows in force."""
     keys = (rejected_counts.c.source, rejected_counts.c.reason)
-    query = select(*keys, func.sum(rejected_counts.c.rows)).group_by(*keys).order_by(*keys)
+    query = select(*keys, total_of(rejected_counts.c.rows)).group_by(*keys).order_by(*keys)
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 

@@ -1,60 +1,23 @@
 """Group commit: what waits shares one transaction and its one fsync."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy
 import structlog
+
+from costwarden.ledger.operations import Answer, LedgerUnavailable, Operation, Participant, Transactions, first_line
 
 T = TypeVar("T")
 
 # Bounds how long the first caller of a group waits for the last; 512 settlements take about 10 ms.
 GROUP_LIMIT = 512
 
-# The command line may write for a moment; past this the disk is in trouble.
-BUSY_TIMEOUT_SECONDS = 10.0
-
 log = structlog.get_logger(__name__)
-
-
-class LedgerUnavailable(Exception):
-    """The ledger could not write durably (disk full, I/O error, closed): nothing of the request was kept; answer 503."""
-
-
-class Participant(Protocol):
-    """What keeps state in memory beside the ledger and writes it with the group."""
-
-    def begin(self, connection: sqlalchemy.Connection, foreign_change: bool) -> None:
-        """Called inside the transaction, before its first operation.
-
-        `foreign_change`: another process has written since the last group.
-        """
-
-    def flush(self, connection: sqlalchemy.Connection) -> None:
-        """Write what the operations so far have gathered in memory."""
-
-    def rolled_back(self) -> None:
-        """Forget what the operations have gathered: the transaction did not happen."""
-
-
-class _Operation(NamedTuple):
-    is_statement: bool
-    work: Callable[..., Any]
-    argument: Any
-    future: Any
-    loop: asyncio.AbstractEventLoop | None
-
-
-class _Answer(NamedTuple):
-    operation: _Operation
-    succeeded: bool
-    value: Any
 
 
 class GroupCommit:
@@ -64,22 +27,20 @@ class GroupCommit:
     so that its failure is its caller's alone (one that also changes memory does so last). Every caller is answered after COMMIT, or
     with `LedgerUnavailable`.
 
-    A group of steps from an event loop runs on that loop, because every SQLite call from a second thread would wait for the loop to
-    give up the interpreter; only its COMMIT, which waits for the disk, runs on the writer's thread. Every other group runs there whole.
+    On SQLite a group of steps from an event loop runs on that loop, because every SQLite call from a second thread would wait for the
+    loop to give up the interpreter; only its COMMIT, which waits for the disk, runs on the writer's thread. Every other group runs there
+    whole.
     """
 
-    def __init__(self, connect: Callable[[], sqlalchemy.Connection], participant: Participant | None = None) -> None:
-        self._connect = connect
+    def __init__(self, transactions: Transactions, participant: Participant | None = None) -> None:
+        self._transactions = transactions
         self._participant = participant
-        self._connection: sqlalchemy.Connection | None = None
-        self._data_version = -1
-        self._changes = 0
-        self._foreign_change = False
         self._lock = threading.Lock()
-        self._waiting: list[_Operation] = []
+        self._waiting: list[Operation] = []
         self._busy = False
         self._closed = False
-        self._jobs: SimpleQueue[tuple[list[_Operation], list[_Answer] | None] | None] = SimpleQueue()
+        self._refused = False
+        self._jobs: SimpleQueue[tuple[list[Operation], list[Answer] | None] | None] = SimpleQueue()
         self.commits = 0
         self.write_errors = 0
         self.healthy = True
@@ -95,26 +56,26 @@ class GroupCommit:
         """`work(argument)`; returns once it is durable. Raises `LedgerUnavailable`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(_Operation(False, work, argument, future, loop))
+        self._put(Operation(False, work, argument, future, loop))
         return await future
 
     def step_blocking(self, work: Callable[[Any], T], argument: Any) -> T:
         """`step` for a caller outside an event loop."""
         future: Future[T] = Future()
-        self._put(_Operation(False, work, argument, future, None))
+        self._put(Operation(False, work, argument, future, None))
         return future.result()
 
     async def statement(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         """`work(connection)` in a savepoint; what it raises, the caller gets. Raises `LedgerUnavailable`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(_Operation(True, work, None, future, loop))
+        self._put(Operation(True, work, None, future, loop))
         return await future
 
     def statement_blocking(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         """`statement` for a caller outside an event loop."""
         future: Future[T] = Future()
-        self._put(_Operation(True, work, None, future, None))
+        self._put(Operation(True, work, None, future, None))
         return future.result()
 
     def condemn(self, reason: str) -> None:
@@ -133,7 +94,7 @@ class GroupCommit:
                     self._jobs.put((self._take(), None) if self._waiting else None)
         self._thread.join()
 
-    def _put(self, operation: _Operation) -> None:
+    def _put(self, operation: Operation) -> None:
         with self._lock:
             if self._closed:
                 raise LedgerUnavailable("the ledger is closed")
@@ -149,8 +110,12 @@ class GroupCommit:
                 # After the requests that this turn of the loop still reads: they share the group.
                 operation.loop.call_soon(self._begin_on_loop)
 
-    def _take(self) -> list[_Operation]:
-        group, self._waiting = self._waiting[:GROUP_LIMIT], self._waiting[GROUP_LIMIT:]
+    def _take(self) -> list[Operation]:
+        size = min(len(self._waiting), GROUP_LIMIT)
+        if not self._transactions.mixes_statements:
+            statement = next((at for at, operation in enumerate(self._waiting[:size]) if operation.is_statement), size)
+            size = statement or min(size, 1)
+        group, self._waiting = self._waiting[:size], self._waiting[size:]
         return group
 
     def _begin_on_loop(self) -> None:
@@ -160,114 +125,61 @@ class GroupCommit:
             self._busy = True
             group = self._take()
         # Nothing that may wait is done on a loop: where another process is writing, the thread waits for it.
-        answers = self._open(group, patience_seconds=0) if _belongs_on_a_loop(group) else None
+        answers = self._open(group, patient=False) if self._belongs_on_a_loop(group) else None
         self._jobs.put((group, answers))
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             group, answers = job
             if answers is None:
-                answers = self._open(group, patience_seconds=BUSY_TIMEOUT_SECONDS) or []
-            if self._connection is not None:
+                answers = self._open(group, patient=True) or []
+            if not self._refused:
                 answers = self._commit(group, answers)
             self._finish(answers)
-        self._discard()
+        self._transactions.discard()
 
-    def _open(self, group: list[_Operation], patience_seconds: float) -> list[_Answer] | None:
-        """Begin a transaction and run the group in it.
-
-        None where there is no patience and another process is writing, or has written. Where anything fails, all answers are refusals
-        and there is no connection.
-        """
+    def _open(self, group: list[Operation], *, patient: bool) -> list[Answer] | None:
+        """Run the group; None where there is no patience and it would have to wait. Where anything fails, all answers are refusals."""
+        self._refused = False
         try:
-            if self._connection is None:
-                self._connection = self._connect()
-                driver(self._connection).execute("PRAGMA busy_timeout=0")
-            connection = self._connection
-            raw = driver(connection)
-            if patience_seconds:
-                raw.execute(f"PRAGMA busy_timeout={int(patience_seconds * 1000)}")
-            try:
-                raw.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                # The low byte: there are kinds of busy, such as while another process recovers the log of one that was killed.
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY and not patience_seconds:
-                    return None
-                raise
-            if patience_seconds:
-                raw.execute("PRAGMA busy_timeout=0")
-            seen = raw.execute("PRAGMA data_version").fetchone()[0]
-            if seen != self._data_version and not patience_seconds:
-                # The participant is about to read everything anew: with many budgets that would hold up the loop.
-                raw.execute("ROLLBACK")
-                return None
-            self._foreign_change, self._data_version = seen != self._data_version, seen
-            self._changes = raw.total_changes
-            if self._participant is not None:
-                self._participant.begin(connection, self._foreign_change)
-            answers = [self._operate(connection, operation) for operation in group]
-            if self._participant is not None:
-                self._participant.flush(connection)
+            return self._transactions.run(group, patient=patient)
         except Exception as error:  # noqa: BLE001 (whatever it was, every caller must be told)
             return self._refuse(group, error)
-        return answers
 
-    def _operate(self, connection: sqlalchemy.Connection, operation: _Operation) -> _Answer:
-        if not operation.is_statement:
-            return _Answer(operation, True, operation.work(operation.argument))
-        # A statement may read what the steps before it have gathered.
-        if self._participant is not None:
-            self._participant.flush(connection)
-        connection.exec_driver_sql("SAVEPOINT statement")
+    def _commit(self, group: list[Operation], answers: list[Answer]) -> list[Answer]:
         try:
-            answer = _Answer(operation, True, operation.work(connection))
-        except _DISK_ERRORS:
-            raise
-        except Exception as error:  # noqa: BLE001 (the caller gets it)
-            connection.exec_driver_sql("ROLLBACK TO statement")
-            answer = _Answer(operation, False, error)
-        connection.exec_driver_sql("RELEASE statement")
-        return answer
-
-    def _commit(self, group: list[_Operation], answers: list[_Answer]) -> list[_Answer]:
-        assert self._connection is not None
-        try:
-            raw = driver(self._connection)
-            raw.execute("COMMIT")
-            changed = self._foreign_change or raw.total_changes != self._changes
+            changed = self._transactions.commit()
         except Exception as error:  # noqa: BLE001 (as in _open)
             return self._refuse(group, error)
         self.healthy = not self.condemned
+        if self._participant is not None:
+            self._participant.committed()
         if changed:
             self.commits += 1
             self.on_change()
         return answers
 
-    def _refuse(self, group: list[_Operation], error: Exception) -> list[_Answer]:
+    def _refuse(self, group: list[Operation], error: Exception) -> list[Answer]:
+        self._refused = True
         self.write_errors += 1
         self.healthy = False
         cause = _cause(error)
-        log.error("ledger commit failed", error=cause, operations=len(group), exc_info=not isinstance(error, _DISK_ERRORS))
+        log.error("ledger commit failed", error=cause, operations=len(group), exc_info=not _is_driver_error(error))
         if self._participant is not None:
             self._participant.rolled_back()
-        self._discard()
+        self._transactions.discard()
         refusal = LedgerUnavailable(f"the ledger did not commit: {cause}")
-        return [_Answer(operation, False, refusal) for operation in group]
+        return [Answer(operation, False, refusal) for operation in group]
 
-    def _discard(self) -> None:
-        # After a full disk or an I/O error the connection's state is unknown; a new one starts clean.
-        connection, self._connection, self._data_version = self._connection, None, -1
-        if connection is not None:
-            with suppress(sqlalchemy.exc.SQLAlchemyError):
-                connection.exec_driver_sql("ROLLBACK")
-            connection.invalidate()
-            connection.close()
+    def _belongs_on_a_loop(self, group: list[Operation]) -> bool:
+        on_loop = self._transactions.steps_on_loop
+        return on_loop and all(operation.loop is not None and not operation.is_statement for operation in group)
 
-    def _finish(self, answers: list[_Answer]) -> None:
+    def _finish(self, answers: list[Answer]) -> None:
         """Let the next group begin, and answer this one."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
         with self._lock:
-            if self._closed or (self._waiting and not _belongs_on_a_loop(self._waiting[:GROUP_LIMIT])):
+            if self._closed or (self._waiting and not self._belongs_on_a_loop(self._waiting[:GROUP_LIMIT])):
                 self._jobs.put((self._take(), None) if self._waiting else None)
             else:
                 self._busy = False
@@ -293,7 +205,7 @@ class GroupCommit:
                 self._busy = True
                 self._jobs.put((self._take(), None))
 
-    def _resolve(self, answers: list[_Answer]) -> None:
+    def _resolve(self, answers: list[Answer]) -> None:
         # The next group first: the disk works on it while the answers of this one are written.
         self._begin_on_loop()
         for answer in answers:
@@ -309,23 +221,13 @@ class GroupCommit:
                 future.set_exception(answer.value)
 
 
-def _belongs_on_a_loop(group: list[_Operation]) -> bool:
-    return all(operation.loop is not None and not operation.is_statement for operation in group)
-
-
-# What a full or broken disk raises, through SQLAlchemy or the driver: the whole group's concern, not one statement's.
-_DISK_ERRORS = (sqlalchemy.exc.OperationalError, sqlite3.OperationalError)
-
-
 def _cause(error: Exception) -> str:
     """For everybody in the group, and so without the statement and its values, which are one caller's own."""
-    if isinstance(error, _DISK_ERRORS):
-        return str(getattr(error, "orig", error))
+    if _is_driver_error(error):
+        return first_line(error)
     return f"{type(error).__name__} in the same transaction; the log says more"
 
 
-def driver(connection: sqlalchemy.Connection) -> sqlite3.Connection:
-    """The driver's own connection, for the hot statements that are written by hand."""
-    raw = connection.connection.driver_connection
-    assert isinstance(raw, sqlite3.Connection)
-    return raw
+def _is_driver_error(error: Exception) -> bool:
+    """Whether the disk or the database server is in trouble: `OperationalError` of SQLAlchemy or of either driver."""
+    return isinstance(error, sqlalchemy.exc.OperationalError) or "OperationalError" in {base.__name__ for base in type(error).__mro__}

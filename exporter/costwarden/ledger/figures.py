@@ -1,6 +1,7 @@
 """Figures that only the metrics page asks for: above all what was recorded since it last looked, so that it never reads history again.
 
-`usage_id` rises in the order of recording: a reader that remembers the newest one it has seen misses nothing and counts nothing twice.
+A reader that remembers the cursor (`usage.usage_cursor`) of the transaction in which it last looked misses nothing, and counts nothing
+twice.
 """
 
 from collections.abc import Sequence
@@ -8,32 +9,35 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Integer, cast, func, literal_column, select
 
+from costwarden.ledger.bulk import total_of
 from costwarden.ledger.schema import charges, reservations, source_parts, source_state, usage
-from costwarden.model import TOKEN_CLASSES
+from costwarden.ledger.usage import Cursor, recorded_since
+from costwarden.model import QUANTITIES
 
 
-def sums_since(connection: Connection, dimensions: Sequence[str], last_usage_id: int) -> list[dict[str, Any]]:
-    """As `usage.usage_sums`, of the events recorded after `last_usage_id` alone."""
-    priced = (usage.c.priced_by != "unpriced").label("priced")
-    keys = [*(usage.c[name] for name in dimensions), usage.c.success, priced]
-    sums = [func.sum(usage.c[name]).label(name) for name in (*TOKEN_CLASSES, "images", "cost")]
-    query = select(*keys, *sums, func.count().label("requests")).where(usage.c.usage_id > last_usage_id).group_by(*keys)
+def sums_since(connection: Connection, dimensions: Sequence[str], cursor: Cursor) -> list[dict[str, Any]]:
+    """As `usage.usage_sums`, of the events recorded after `cursor` alone."""
+    # Written out, because PostgreSQL must see that what is selected is what is grouped by.
+    priced = cast(usage.c.priced_by != literal_column("'unpriced'"), Integer)
+    keys = [*(usage.c[name] for name in dimensions), usage.c.success]
+    sums = [total_of(usage.c[name]).label(name) for name in (*QUANTITIES, "cost")]
+    query = select(*keys, priced.label("priced"), *sums).where(recorded_since(connection, cursor)).group_by(*keys, priced)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def events_since(connection: Connection, dimensions: Sequence[str], last_usage_id: int, before: int) -> list[tuple[Any, ...]]:
-    """Events recorded after `last_usage_id` whose timestamp is earlier than `before`: (timestamp, *dimensions, cost)."""
+def events_since(connection: Connection, dimensions: Sequence[str], cursor: Cursor, before: int) -> list[tuple[Any, ...]]:
+    """Events recorded after `cursor` whose timestamp is earlier than `before`: (timestamp, *dimensions, cost)."""
     keys = [usage.c[name] for name in dimensions]
-    query = select(usage.c.timestamp, *keys, usage.c.cost).where(usage.c.usage_id > last_usage_id, usage.c.timestamp < before)
+    query = select(usage.c.timestamp, *keys, usage.c.cost).where(recorded_since(connection, cursor), usage.c.timestamp < before)
     return [tuple(row) for row in connection.execute(query)]
 
 
-def cost_since(connection: Connection, last_usage_id: int, start: int, end: int) -> int:
-    """Nano-dollars of the events recorded after `last_usage_id` with a timestamp in [start, end) microseconds."""
-    within = (usage.c.usage_id > last_usage_id, usage.c.timestamp >= start, usage.c.timestamp < end)
-    cost: int = connection.execute(select(func.coalesce(func.sum(usage.c.cost), 0)).where(*within)).scalar_one()
+def cost_since(connection: Connection, cursor: Cursor, start: int, end: int) -> int:
+    """Nano-dollars of the events recorded after `cursor` with a timestamp in [start, end) microseconds."""
+    within = (recorded_since(connection, cursor), usage.c.timestamp >= start, usage.c.timestamp < end)
+    cost: int = connection.execute(select(total_of(usage.c.cost)).where(*within)).scalar_one()
     return cost
 
 
@@ -49,15 +53,15 @@ def reservation_counts(connection: Connection) -> dict[str, int]:
 def bills_version(connection: Connection) -> tuple[Any, ...]:
     """Differs after every refresh of a source, whichever process made it."""
     state = select(source_state.c.source, source_state.c.last_attempt_at, source_state.c.refreshes_ok).order_by(source_state.c.source)
-    parts = select(func.count(), func.max(source_parts.c.read_at), func.sum(source_parts.c.rows))
+    parts = select(func.count(), func.max(source_parts.c.read_at), total_of(source_parts.c.rows)).select_from(source_parts)
     return (*(tuple(row) for row in connection.execute(state)), tuple(connection.execute(parts).one()))
 
 
 def costs_by_month(connection: Connection, basis: str, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Cost in dollars of every calendar month: (provider_name, `YYYY-MM`, *columns, exact Decimal). `basis` is one of `COST_BASES`."""
-    month = func.substr(charges.c.charge_date, 1, 7)
+    month = func.substr(charges.c.charge_date, literal_column("1"), literal_column("7"))
     keys = [charges.c.provider_name, month, *(charges.c[name] for name in columns)]
-    query = select(*keys, func.decimal_sum(charges.c[f"{basis}_usd"])).group_by(*keys)
+    query = select(*keys, func.decimal_sum(charges.c[f"{basis}_usd"])).group_by(*keys).order_by(*keys)
     return [(*row[:-1], Decimal(row[-1])) for row in connection.execute(query)]
 
 

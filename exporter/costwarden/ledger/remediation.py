@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.sql.elements import ColumnElement
 
+from costwarden.ledger.bulk import on_postgresql, total_of, upsert
 from costwarden.ledger.journal import append_journal
 from costwarden.ledger.schema import remediation_queue, remediation_runs, source_state
 from costwarden.model import from_micros
@@ -100,6 +100,8 @@ def enqueue(connection: Connection, incidents: Sequence[Firing], *, group_key: s
     """
     if not incidents:
         return 0
+    # Replicas that hear of the same incidents lock them in one order.
+    incidents = sorted(incidents, key=lambda one: (one.fingerprint, one.starts_at, one.action)) if on_postgresql(connection) else incidents
     keys = [{"key_fingerprint": one.fingerprint, "key_starts_at": one.starts_at, "key_action": one.action} for one in incidents]
     connection.execute(
         update(remediation_queue)
@@ -127,7 +129,8 @@ def enqueue(connection: Connection, incidents: Sequence[Firing], *, group_key: s
         }
         for one in incidents
     ]
-    return connection.execute(sqlite_insert(remediation_queue).on_conflict_do_nothing(), rows).rowcount
+    new = upsert(connection, remediation_queue).on_conflict_do_nothing().returning(remediation_queue.c.queue_id)
+    return len(connection.execute(new, rows).all())
 
 
 def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int) -> None:
@@ -137,6 +140,7 @@ def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int)
     """
     if not ends:
         return
+    ends = sorted(ends, key=lambda end: (end.fingerprint, end.starts_at, end.action)) if on_postgresql(connection) else ends
     connection.execute(
         update(remediation_queue)
         .where(
@@ -166,7 +170,7 @@ def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int)
         if end.action
     ]
     if rows:
-        connection.execute(sqlite_insert(remediation_queue).on_conflict_do_nothing(), rows)
+        connection.execute(upsert(connection, remediation_queue).on_conflict_do_nothing(), rows)
 
 
 # --- the worker ----------------------------------------------------------------------------------------------------------------
@@ -302,10 +306,11 @@ def last_acted_at(connection: Connection, playbook: str, fingerprint: str) -> in
 
 def targets_acted_on(connection: Connection, playbook: str, since: int) -> int:
     """Targets of the runs of a playbook that acted at or after `since`."""
-    query = select(func.sum(remediation_runs.c.targets_count)).where(
+    query = select(total_of(remediation_runs.c.targets_count)).where(
         remediation_runs.c.playbook == playbook, remediation_runs.c.mode != "restore", remediation_runs.c.acted_at >= max(since, 1)
     )
-    return int(connection.execute(query).scalar() or 0)
+    total: int = connection.execute(query).scalar_one()
+    return total
 
 
 def last_source_success(connection: Connection, source: str) -> int:

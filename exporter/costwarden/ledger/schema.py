@@ -1,16 +1,20 @@
 """The tables of the ledger.
 
 Money of metering is INTEGER nano-dollars; money of bills is exact decimal TEXT, summed by `decimal_sum`. Times are INTEGER
-microseconds since 1970 UTC, days are ISO text. `migrations/` makes these tables; a test compares the two.
+microseconds since 1970 UTC, days are ISO text. `migrations/` makes these tables; a test compares the two. Text is sorted by its bytes on
+both databases, whatever the collation of a PostgreSQL database is.
 """
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Float, Identity, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
 from costwarden.model import DIMENSIONS, TOKEN_CLASSES
 
 METADATA = MetaData()
+
+# PostgreSQL's identity columns are 64 bits wide, as SQLite's row ids are.
+NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _text(name: str, *, key: bool = False) -> Column[str]:
@@ -19,6 +23,10 @@ def _text(name: str, *, key: bool = False) -> Column[str]:
 
 def _integer(name: str, *, key: bool = False) -> Column[int]:
     return Column(name, BigInteger, nullable=False, primary_key=key, autoincrement=False, server_default=None if key else "0")
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, NUMBER, Identity(), primary_key=True)
 
 
 # --- bills ---------------------------------------------------------------------------------------------------------------------
@@ -54,7 +62,7 @@ charges = Table("charges", METADATA, *(_text(name, key=True) for name in CHARGE_
 staged_charges = Table(
     "staged_charges",
     METADATA,
-    Column("staged_charge_id", Integer, primary_key=True),
+    _number("staged_charge_id"),
     *(_text(name) for name in CHARGE_KEY),
     *_charge_values(),
 )
@@ -91,7 +99,7 @@ rejected_counts = Table(
 rejected_rows = Table(
     "rejected_rows",
     METADATA,
-    Column("rejected_row_id", Integer, primary_key=True),
+    _number("rejected_row_id"),
     _text("source"),
     _text("part"),
     _integer("line"),
@@ -124,7 +132,7 @@ source_state = Table(
 usage = Table(
     "usage",
     METADATA,
-    Column("usage_id", Integer, primary_key=True),
+    _number("usage_id"),
     _text("source"),
     _text("event_id"),
     _integer("timestamp"),
@@ -135,6 +143,9 @@ usage = Table(
     _integer("cost"),
     _text("priced_by"),
     _text("reservation_id"),
+    _integer("audio_milliseconds"),
+    Column("requests", BigInteger, nullable=False, server_default="1"),
+    _text("service_tier"),
     UniqueConstraint("source", "event_id", name="usage_identity"),
     Index("usage_timestamp", "timestamp"),
 )
@@ -151,6 +162,7 @@ usage_hourly = Table(
     _integer("images"),
     _integer("requests"),
     _integer("cost"),
+    _integer("audio_milliseconds"),
     sqlite_with_rowid=False,
 )
 
@@ -165,6 +177,7 @@ usage_totals = Table(
     _integer("images"),
     _integer("requests"),
     _integer("cost"),
+    _integer("audio_milliseconds"),
     sqlite_with_rowid=False,
 )
 
@@ -181,6 +194,7 @@ budgets = Table(
     _text("origin"),
     _integer("created_at"),
     _integer("updated_at"),
+    _text("tier"),
     sqlite_with_rowid=False,
 )
 
@@ -193,6 +207,9 @@ budget_periods = Table(
     _integer("input_tokens"),
     _integer("output_tokens"),
     _integer("requests"),
+    _integer("reserved"),
+    _integer("unsettled"),
+    _integer("period_end"),
     sqlite_with_rowid=False,
 )
 
@@ -208,7 +225,8 @@ thresholds_crossed = Table(
     sqlite_with_rowid=False,
 )
 
-# Open and unsettled reservations only: a settled one becomes its usage row.
+# Open and unsettled reservations only: a settled one becomes its usage row. `estimate` is what is still set aside; of a lease it falls as
+# its calls are settled, and `settled` rises.
 reservations = Table(
     "reservations",
     METADATA,
@@ -219,9 +237,21 @@ reservations = Table(
     _text("state"),
     _integer("estimate"),
     *(_text(name) for name in DIMENSIONS),
+    Column("kind", Text, nullable=False, server_default="call"),
+    _integer("settled"),
     sqlite_with_rowid=False,
 )
 
+# What an engine must read anew, because another process has changed it: the name of a budget, the id of a reservation, or a tenant.
+book_changes = Table(
+    "book_changes",
+    METADATA,
+    _number("change_id"),
+    _text("kind"),
+    _text("name"),
+)
+
+# The empty tenant id stands for everybody: an emergency stop.
 suspended_tenants = Table(
     "suspended_tenants",
     METADATA,
@@ -233,12 +263,24 @@ suspended_tenants = Table(
     sqlite_with_rowid=False,
 )
 
+guardrail_breaches = Table(
+    "guardrail_breaches",
+    METADATA,
+    _text("guardrail", key=True),
+    _integer("breached_at", key=True),
+    _integer("spent"),
+    _integer("threshold_nanos"),
+    _text("severity"),
+    _text("actions"),
+    sqlite_with_rowid=False,
+)
+
 # --- remediation ---------------------------------------------------------------------------------------------------------------
 
 remediation_queue = Table(
     "remediation_queue",
     METADATA,
-    Column("queue_id", Integer, primary_key=True),
+    _number("queue_id"),
     _text("fingerprint"),
     _text("starts_at"),
     _text("action"),
@@ -278,7 +320,7 @@ remediation_runs = Table(
 journal = Table(
     "journal",
     METADATA,
-    Column("entry_id", Integer, primary_key=True),
+    _number("entry_id"),
     _text("run_id"),
     _integer("at"),
     _text("step"),
@@ -289,7 +331,7 @@ journal = Table(
 audit = Table(
     "audit",
     METADATA,
-    Column("entry_id", Integer, primary_key=True),
+    _number("entry_id"),
     _integer("at"),
     _text("actor"),
     _text("action"),

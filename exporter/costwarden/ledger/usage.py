@@ -1,47 +1,76 @@
 """Usage events: appended once, summed by the hour and since the beginning in the same transaction."""
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select, text
 
-from costwarden.ledger.bulk import insert_rows
-from costwarden.ledger.commit import driver
+from costwarden.ledger import postgresql_schema as postgresql
+from costwarden.ledger.bulk import insert_rows, on_postgresql, read_keys, total_of
 from costwarden.ledger.schema import usage, usage_hourly, usage_totals
-from costwarden.model import DIMENSIONS, TOKEN_CLASSES
+from costwarden.model import DIMENSIONS, QUANTITIES
 
 MICROS_PER_HOUR = 3_600_000_000
+
+Cursor = int | str
+"""How far a reader has read; see `usage_cursor`."""
 
 # The order of msgspec.structs.astuple(Usage): a row is a record as it stands.
 USAGE_COLUMNS = tuple(column.name for column in usage.columns if column.name != "usage_id")
 DIMENSION_SLICE = slice(3, 3 + len(DIMENSIONS))
-QUANTITY_SLICE = slice(3 + len(DIMENSIONS), 4 + len(DIMENSIONS) + len(TOKEN_CLASSES))
-"""The token classes, then images."""
-
-_QUANTITIES = (*TOKEN_CLASSES, "images", "requests", "cost")
+_QUANTITIES = (*QUANTITIES, "cost")
+_quantities_of = itemgetter(*(USAGE_COLUMNS.index(name) for name in _QUANTITIES))
+_TIMESTAMP, _SUCCESS, _COST, _PRICED_BY = (USAGE_COLUMNS.index(name) for name in ("timestamp", "success", "cost", "priced_by"))
 _TOTALS_KEY = (*DIMENSIONS, "success", "priced")
-_INSERT_USAGE = f"INSERT INTO usage ({', '.join(USAGE_COLUMNS)})"
-_ADD = ", ".join(f"{name} = {name} + excluded.{name}" for name in _QUANTITIES)
-_INSERT_HOURLY = f"INSERT INTO usage_hourly (hour, {', '.join((*_TOTALS_KEY, *_QUANTITIES))})"
-_ON_HOURLY = f"ON CONFLICT (hour, {', '.join(_TOTALS_KEY)}) DO UPDATE SET {_ADD}"
-_INSERT_TOTALS = f"INSERT INTO usage_totals ({', '.join((*_TOTALS_KEY, *_QUANTITIES))})"
-_ON_TOTALS = f"ON CONFLICT ({', '.join(_TOTALS_KEY)}) DO UPDATE SET {_ADD}"
+_HOURLY_COLUMNS = ("hour", *_TOTALS_KEY, *_QUANTITIES)
+_ADD_HOURLY = "DO UPDATE SET " + ", ".join(f"{name} = usage_hourly.{name} + excluded.{name}" for name in _QUANTITIES)
+_ON_HOURLY = f"ON CONFLICT (hour, {', '.join(_TOTALS_KEY)}) {_ADD_HOURLY}"
+_TOTALS_COLUMNS = (*_TOTALS_KEY, *_QUANTITIES)
+_ADD_TOTALS = "DO UPDATE SET " + ", ".join(f"{name} = usage_totals.{name} + excluded.{name}" for name in _QUANTITIES)
+_ON_TOTALS = f"ON CONFLICT ({', '.join(_TOTALS_KEY)}) {_ADD_TOTALS}"
+
+
+# --- writing -------------------------------------------------------------------------------------------------------------------
 
 
 def append_usage(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Append `rows` (tuples in the order of `USAGE_COLUMNS`), none of which may be there yet, and add them to both sums."""
+    """Append `rows` (tuples in the order of `USAGE_COLUMNS`), none of which may be there yet, and add them to both sums.
+
+    Where another replica has recorded one of them meanwhile, PostgreSQL answers with a unique violation.
+    """
     hourly: dict[tuple[Any, ...], list[int]] = {}
     for row in rows:
-        key = (row[2] // MICROS_PER_HOUR, *row[DIMENSION_SLICE], int(row[-4]), int(row[-2] != "unpriced"))
-        _add(hourly, key, (*row[QUANTITY_SLICE], 1, row[-3]))
+        key = (row[_TIMESTAMP] // MICROS_PER_HOUR, *row[DIMENSION_SLICE], int(row[_SUCCESS]), int(row[_PRICED_BY] != "unpriced"))
+        _add(hourly, key, _quantities_of(row))
     totals: dict[tuple[Any, ...], list[int]] = {}
     for key, quantities in hourly.items():
         _add(totals, key[1:], quantities)
-    raw = driver(connection)
-    insert_rows(raw, _INSERT_USAGE, rows)
-    insert_rows(raw, _INSERT_HOURLY, [(*key, *quantities) for key, quantities in hourly.items()], _ON_HOURLY)
-    insert_rows(raw, _INSERT_TOTALS, [(*key, *quantities) for key, quantities in totals.items()], _ON_TOTALS)
+    if on_postgresql(connection):
+        _append_on_postgresql(connection, rows, hourly, totals)
+        return
+    insert_rows(connection, usage, USAGE_COLUMNS, rows)
+    insert_rows(connection, usage_hourly, _HOURLY_COLUMNS, [(*key, *hourly[key]) for key in sorted(hourly)], _ON_HOURLY)
+    insert_rows(connection, usage_totals, _TOTALS_COLUMNS, [(*key, *totals[key]) for key in sorted(totals)], _ON_TOTALS)
+
+
+def _append_on_postgresql(
+    connection: Connection,
+    rows: Sequence[tuple[Any, ...]],
+    hourly: dict[tuple[Any, ...], list[int]],
+    totals: dict[tuple[Any, ...], list[int]],
+) -> None:
+    # In the order of the keys everywhere: so no two replicas wait for each other.
+    identities = sorted((postgresql.digest(row[:2]), row[_COST], row[_TIMESTAMP]) for row in rows)
+    insert_rows(connection, postgresql.usage_identities, ("identity", "cost", "timestamp"), identities)
+    insert_rows(connection, usage, USAGE_COLUMNS, rows)
+    digests = {key: postgresql.digest(map(str, key)) for key in totals}
+    by_hour = sorted((key[0], digests[key[1:]], *key[1:], *quantities) for key, quantities in hourly.items())
+    columns = ("hour", "digest", *_TOTALS_COLUMNS)
+    insert_rows(connection, postgresql.usage_hourly, columns, by_hour, f"ON CONFLICT (hour, digest) {_ADD_HOURLY}")
+    since_ever = sorted((digests[key], *key, *quantities) for key, quantities in totals.items())
+    insert_rows(connection, postgresql.usage_totals, columns[1:], since_ever, f"ON CONFLICT (digest) {_ADD_TOTALS}")
 
 
 def _add(sums: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], quantities: Sequence[int]) -> None:
@@ -52,21 +81,62 @@ def _add(sums: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], quantitie
         sums[key] = [a + b for a, b in zip(found, quantities, strict=True)]
 
 
+# --- what is recorded ----------------------------------------------------------------------------------------------------------
+
+
 def known_event(connection: Connection, source: str, event_id: str) -> int | None:
     """The nano-dollars that one event is recorded at; None where it is not recorded."""
-    found = driver(connection).execute("SELECT cost FROM usage WHERE source = ? AND event_id = ?", (source, event_id)).fetchone()
-    return None if found is None else found[0]
+    return known_events(connection, [(source, event_id)]).get((source, event_id))
 
 
 def known_events(connection: Connection, identities: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Those of `identities` (source, event id) that are recorded already, with the nano-dollars they were recorded at."""
-    wanted = msgspec.json.encode(list(identities)).decode()
-    rows = driver(connection).execute(
-        "SELECT u.source, u.event_id, u.cost FROM json_each(?) AS wanted"
-        " JOIN usage AS u ON u.source = wanted.value ->> 0 AND u.event_id = wanted.value ->> 1",
-        (wanted,),
-    )
+    if on_postgresql(connection):
+        wanted = {postgresql.digest(identity): identity for identity in identities}
+        found = read_keys(connection, postgresql.usage_identities, ("identity",), ("identity", "cost"), [(key,) for key in wanted])
+        return {wanted[key.hex]: cost for key, cost in found}
+    rows = read_keys(connection, usage, ("source", "event_id"), ("source", "event_id", "cost"), identities)
     return {(source, event_id): cost for source, event_id, cost in rows}
+
+
+def identified(connection: Connection, source: str, event_id: str) -> ColumnElement[bool]:
+    """The condition that a row of `usage` is that event. On PostgreSQL it says in which month, so that no other is searched."""
+    named = and_(usage.c.source == source, usage.c.event_id == event_id)
+    if not on_postgresql(connection):
+        return named
+    identities = postgresql.usage_identities
+    query = select(identities.c.timestamp).where(identities.c.identity == postgresql.digest((source, event_id)))
+    return and_(named, usage.c.timestamp == connection.execute(query).scalar_one_or_none())
+
+
+def usage_cursor(connection: Connection) -> Cursor:
+    """How far this transaction sees: give it to a `…_since` in a later one, and that tells what was recorded in between.
+
+    Nothing is missed and nothing told twice. SQLite records one event after the other, and the newest `usage_id` says it all. On
+    PostgreSQL transactions end in another order than they began in: there it is the snapshot, and each row knows its transaction. It may
+    differ although nothing was recorded.
+    """
+    query = (
+        text("SELECT pg_current_snapshot()::text") if on_postgresql(connection) else select(func.coalesce(func.max(usage.c.usage_id), 0))
+    )
+    cursor: Cursor = connection.execute(query).scalar_one()
+    return cursor
+
+
+def recorded_since(connection: Connection, cursor: Cursor) -> ColumnElement[bool]:
+    """The condition that a row of `usage` was not there yet when `usage_cursor` gave `cursor`."""
+    if not on_postgresql(connection):
+        return usage.c.usage_id > cursor
+    # The first condition is there for the index and the second one is the truth. The third leaves out rows that were restored from a dump
+    # of a server that has counted further: they are old, and would be news for ever.
+    return and_(
+        text("usage.recorded_xid >= pg_snapshot_xmin(CAST(:seen AS pg_snapshot))").bindparams(seen=cursor),
+        text("NOT pg_visible_in_snapshot(usage.recorded_xid, CAST(:seen AS pg_snapshot))").bindparams(seen=cursor),
+        text("usage.recorded_xid < pg_snapshot_xmax(pg_current_snapshot())"),
+    )
+
+
+# --- sums ----------------------------------------------------------------------------------------------------------------------
 
 
 class Spend(msgspec.Struct):
@@ -76,6 +146,15 @@ class Spend(msgspec.Struct):
     input_tokens: int = 0
     output_tokens: int = 0
     requests: int = 0
+
+
+_SPENT = ("cost", "input_tokens", "output_tokens", "requests")
+
+_EACH_HOUR = (
+    "WITH RECURSIVE counted (hour) AS (SELECT max(:first_hour, min(hour)) FROM usage_hourly UNION ALL"
+    " SELECT hour + 1 FROM counted WHERE hour + 1 < min(:last_hour, (SELECT max(hour) + 1 FROM usage_hourly)))"
+    " SELECT hour FROM counted WHERE hour < :last_hour"
+)
 
 
 def spend_between(connection: Connection, scope: Sequence[str], start: int, end: int) -> Spend:
@@ -92,10 +171,13 @@ def spend_between(connection: Connection, scope: Sequence[str], start: int, end:
     _add_events(connection, total, scope, last_hour * MICROS_PER_HOUR, end)
     hours = usage_hourly
     matches = [hours.c[name] == value for name, value in zip(DIMENSIONS, scope, strict=True) if value]
-    columns = [func.coalesce(func.sum(hours.c[name]), 0) for name in ("cost", "input_tokens", "output_tokens", "requests")]
-    _accumulate(
-        total, connection.execute(select(*columns).where(and_(hours.c.hour >= first_hour, hours.c.hour < last_hour, *matches))).one()
-    )
+    query = select(*(total_of(hours.c[name]) for name in _SPENT))
+    if scope[0] and not on_postgresql(connection):
+        # The key begins with the hour: one look for the tenant in each hour, where a range would read all the others' rows too.
+        query = query.select_from(hours).where(hours.c.hour.in_(text(_EACH_HOUR).bindparams(first_hour=first_hour, last_hour=last_hour)))
+    else:
+        query = query.where(hours.c.hour >= first_hour, hours.c.hour < last_hour)
+    _accumulate(total, connection.execute(query.where(*matches)).one())
     return total
 
 
@@ -103,9 +185,8 @@ def _add_events(connection: Connection, total: Spend, scope: Sequence[str], star
     if start >= end:
         return
     matches = [usage.c[name] == value for name, value in zip(DIMENSIONS, scope, strict=True) if value]
-    columns = [func.coalesce(func.sum(usage.c[name]), 0) for name in ("cost", "input_tokens", "output_tokens")]
-    query = select(*columns, func.count()).where(and_(usage.c.timestamp >= start, usage.c.timestamp < end, *matches))
-    _accumulate(total, connection.execute(query).one())
+    query = select(*(total_of(usage.c[name]) for name in _SPENT))
+    _accumulate(total, connection.execute(query.where(usage.c.timestamp >= start, usage.c.timestamp < end, *matches)).one())
 
 
 def _accumulate(total: Spend, row: Any) -> None:
@@ -118,18 +199,14 @@ def _accumulate(total: Spend, row: Any) -> None:
 def usage_sums(connection: Connection, dimensions: Sequence[str]) -> list[dict[str, Any]]:
     """Usage since the ledger began, by `dimensions`, `success` and `priced`: tokens by class, images, requests and cost."""
     keys = [usage_totals.c[name] for name in (*dimensions, "success", "priced")]
-    query = select(*keys, *(func.sum(usage_totals.c[name]).label(name) for name in _QUANTITIES)).group_by(*keys)
+    query = select(*keys, *(total_of(usage_totals.c[name]).label(name) for name in _QUANTITIES)).group_by(*keys)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def usage_between(
-    connection: Connection, dimensions: Sequence[str], start: int, end: int, last_usage_id: int | None = None
-) -> list[tuple[Any, ...]]:
-    """Events with a timestamp in [start, end) microseconds and a `usage_id` of at most `last_usage_id`: (*dimensions, cost) summed."""
+def usage_between(connection: Connection, dimensions: Sequence[str], start: int, end: int) -> list[tuple[Any, ...]]:
+    """Events with a timestamp in [start, end) microseconds: (*dimensions, cost) summed."""
     keys = [usage.c[name] for name in dimensions]
-    query = select(*keys, func.sum(usage.c.cost)).where(and_(usage.c.timestamp >= start, usage.c.timestamp < end)).group_by(*keys)
-    if last_usage_id is not None:
-        query = query.where(usage.c.usage_id <= last_usage_id)
+    query = select(*keys, total_of(usage.c.cost)).where(usage.c.timestamp >= start, usage.c.timestamp < end).group_by(*keys)
     return [tuple(row) for row in connection.execute(query)]
 
 
@@ -137,20 +214,12 @@ def usage_hours(connection: Connection, dimensions: Sequence[str], first_hour: i
     """The hourly sums of the hours in [first_hour, last_hour), hours since 1970: (*dimensions, cost) summed."""
     hours = usage_hourly
     keys = [hours.c[name] for name in dimensions]
-    query = select(*keys, func.sum(hours.c.cost)).where(and_(hours.c.hour >= first_hour, hours.c.hour < last_hour)).group_by(*keys)
+    query = select(*keys, total_of(hours.c.cost)).where(hours.c.hour >= first_hour, hours.c.hour < last_hour).group_by(*keys)
     return [tuple(row) for row in connection.execute(query)]
 
 
-def usage_since(connection: Connection, dimensions: Sequence[str], last_usage_id: int) -> list[tuple[Any, ...]]:
-    """Events recorded after `last_usage_id`, in the order of recording: (usage_id, timestamp, *dimensions, cost)."""
+def usage_since(connection: Connection, dimensions: Sequence[str], cursor: Cursor) -> list[tuple[Any, ...]]:
+    """Events recorded after `cursor`, in the order of recording: (usage_id, timestamp, *dimensions, cost)."""
     keys = [usage.c[name] for name in dimensions]
-    query = (
-        select(usage.c.usage_id, usage.c.timestamp, *keys, usage.c.cost).where(usage.c.usage_id > last_usage_id).order_by(usage.c.usage_id)
-    )
-    return [tuple(row) for row in connection.execute(query)]
-
-
-def newest_usage_id(connection: Connection) -> int:
-    """The `usage_id` recorded last; 0 where there is none."""
-    newest: int = connection.execute(select(func.coalesce(func.max(usage.c.usage_id), 0))).scalar_one()
-    return newest
+    query = select(usage.c.usage_id, usage.c.timestamp, *keys, usage.c.cost).where(recorded_since(connection, cursor))
+    return [tuple(row) for row in connection.execute(query.order_by(usage.c.usage_id))]
