@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from costwarden.pricing import PricingSettings
+from costwarden.pricing import PricingSettings, RefreshSettings
 from costwarden.pricing.settings import ModelChoice, PriceOverride
 
 BOTH = {"input_usd_mtok": 3, "output_usd_mtok": 15}
@@ -59,6 +59,22 @@ def test_a_price_that_yaml_read_as_a_float_is_what_the_user_typed():
     assert PriceOverride.model_validate({"valid_from": "2026-01-01", "model": "x", "usd_per_call": 0.1}).usd_per_call == Decimal("0.1")
 
 
-@pytest.mark.parametrize("section", [PricingSettings, PriceOverride, ModelChoice])
+@pytest.mark.parametrize("section", [PricingSettings, PriceOverride, ModelChoice, RefreshSettings])
 def test_every_key_says_what_it_is(section):
     assert [name for name, field in section.model_fields.items() if not field.description] == []
+
+
+def test_what_is_fetched_is_kept_beside_the_configuration_unless_it_says_where(tmp_path):
+    def kept(**section: object) -> object:
+        loaded = PricingSettings.model_validate({"refresh": section}, context={"directory": tmp_path})
+        return loaded.refresh.cache_file
+
+    assert kept(enabled=True) == tmp_path / "costwarden-prices.json"
+    assert kept(enabled=True, cache_file="kept/prices.json") == tmp_path / "kept" / "prices.json"
+    assert kept() is None
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.com/data.json", "example.com/data.json", "https://"])
+def test_prices_come_from_the_web_and_from_nowhere_else(url):
+    with pytest.raises(ValidationError):
+        RefreshSettings(url=url)

@@ -163,7 +163,7 @@ def test_each_dated_price_begins_and_ends_at_the_microsecond_that_the_library_sa
 
 def test_a_model_without_any_price_that_a_usage_can_meet_is_one_that_the_library_gives_away():
     unpriced = [(p, m) for p, m in MODELS if PUBLISHED.price(m, to_micros(datetime(2026, 1, 1, tzinfo=UTC))) is None]
-    assert {"whisper-1", "tts-1", "moderation"} <= {model.id for _, model in unpriced}
+    assert {"tts-1", "moderation"} <= {model.id for _, model in unpriced}
     for provider, model in unpriced:
         assert in_the_library(provider, model, usage_of(plain=9, text=9), datetime(2026, 1, 1, tzinfo=UTC)) == 0
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costwarden.model import TOKEN_CLASSES, Usage
+from costwarden.model import QUANTITIES, TOKEN_CLASSES, Usage
 from costwarden.pricing import PriceBook, PricingSettings
 from costwarden.pricing.rates import take_apart
 
@@ -20,6 +20,7 @@ NAMES = (
     "output_image",
     "call",
     "image",
+    "audio",
 )
 
 
@@ -67,7 +68,7 @@ def test_an_output_that_leaves_its_reasoning_out_is_raised_to_it(usage):
 counts = st.integers(min_value=0, max_value=10**15)
 
 
-@given(st.fixed_dictionaries(dict.fromkeys((*TOKEN_CLASSES, "images"), counts)))
+@given(st.fixed_dictionaries(dict.fromkeys(QUANTITIES, counts)))
 def test_no_counts_however_odd_give_a_negative_part_or_lose_a_token(fields):
     usage = Usage(source="test", event_id="1", timestamp=0, **fields)
     apart = take_apart(usage)
@@ -78,6 +79,7 @@ def test_no_counts_however_odd_give_a_negative_part_or_lose_a_token(fields):
     assert parts["cache_read"] + parts["cached_audio"] == usage.cache_read_tokens
     assert parts["input_audio"] + parts["cached_audio"] == usage.input_audio_tokens
     assert parts["cache_write_1h"] == usage.cache_write_1h_tokens
+    assert (parts["call"], parts["image"], parts["audio"]) == (usage.requests, usage.images, usage.audio_milliseconds)
 
 
 BOOK = PriceBook(PricingSettings())

@@ -1,20 +1,18 @@
 """What a usage costs, and what a call would cost: the one place that decides which price holds."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from costwarden.model import Priced, Usage, to_micros
 from costwarden.pricing.operations import operation_price
-from costwarden.pricing.published import PublishedPrices
+from costwarden.pricing.published import Listed, PublishedPrices
 from costwarden.pricing.rates import CompiledPrice, Parts, Rates, take_apart
 from costwarden.pricing.settings import PriceOverride, PricingSettings
-
-if TYPE_CHECKING:
-    from genai_prices.types import ModelInfo
 
 PUBLISHED = "genai-prices"
 OPERATION = "operation"
@@ -31,14 +29,16 @@ REMEMBERED_NAMES = 4096
 class UnknownPrice(LookupError):
     """Nobody knows what the call costs, and the configuration says to refuse such calls."""
 
-    def __init__(self, provider: str, model: str, operation: str) -> None:
+    def __init__(self, provider: str, model: str, operation: str, service_tier: str = "") -> None:
+        tier = f", service tier {service_tier!r}" if service_tier else ""
         super().__init__(
-            f"no price is known for provider {provider!r}, model {model!r}, operation {operation!r}: "
+            f"no price is known for provider {provider!r}, model {model!r}, operation {operation!r}{tier}: "
             "add one to `pricing.overrides`, or set `pricing.unknown_price` to `fallback` or `zero`"
         )
         self.provider = provider
         self.model = model
         self.operation = operation
+        self.service_tier = service_tier
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -59,19 +59,34 @@ class _Offers(NamedTuple):
     """What there is for one combination of names: our own prices, first to last, then the provider's."""
 
     own: tuple[_Offer, ...]
-    published: "ModelInfo | None"
+    published: Listed | None
+
+
+class _List:
+    """A published list with what was looked up in it: one reference, so that a newer list replaces both at once."""
+
+    def __init__(self, published: PublishedPrices, overrides: Sequence[tuple[tuple[str, ...], _Offer]]) -> None:
+        self.published = published
+        self._overrides = overrides
+        self.offers = lru_cache(maxsize=REMEMBERED_NAMES)(self._look_up)
+
+    def _look_up(self, provider: str, model: str, operation: str, service_tier: str) -> _Offers:
+        names = provider.lower(), model.lower(), operation.lower(), service_tier.lower()
+        own = [offer for selectors, offer in self._overrides if all(map(fnmatchcase, names, selectors))]
+        if not service_tier and (price := operation_price(provider, operation)) is not None:
+            own.append(_Offer(ALWAYS, OPERATION, price))
+        return _Offers(tuple(own), self.published.look_up(provider, model))
 
 
 class PriceBook:
-    """Prices usage by the configured overrides, the operation table, and genai-prices, in this order.
+    """Prices usage by the configured overrides, the operation table, and the published list, in this order.
 
     A price that covers nothing of what was used is passed over; the first that covers something holds. Where none does, the
     configured decision about unknown prices is taken, and `Priced.priced_by` says so. Thread-safe; making one loads genai-prices (0.4 s).
     """
 
-    def __init__(self, settings: PricingSettings) -> None:
+    def __init__(self, settings: PricingSettings, published: PublishedPrices | None = None) -> None:
         self._settings = settings
-        self._published = PublishedPrices()
         self._overrides = [
             (override.selectors, _compile(override))
             for _, override in sorted(enumerate(settings.overrides), key=lambda item: _precedence(*item), reverse=True)
@@ -80,29 +95,60 @@ class PriceBook:
             call=settings.fallback_usd_per_call, input=settings.fallback_input_usd_mtok, output=settings.fallback_output_usd_mtok
         )
         self._fallback = CompiledPrice([(-1, fallback)])
-        self._offers = lru_cache(maxsize=REMEMBERED_NAMES)(self._look_up)
+        self._list = _List(published or PublishedPrices(), self._overrides)
+
+    @property
+    def published_at(self) -> int:
+        """When the published list was known to be the newest, in microseconds since 1970 UTC; 0 where that is unknown."""
+        return self._list.published.published_at
+
+    @property
+    def model_count(self) -> int:
+        """Models in the published list."""
+        return self._list.published.model_count
+
+    def replace_published(self, published: PublishedPrices) -> None:
+        """Put a newer list in force, at once and for every thread; prices that are being computed keep to the old one."""
+        self._list = _List(published, self._overrides)
 
     def price(self, usage: Usage) -> Priced:
         """What `usage` costs at the prices of its own time.
 
         The call has been made, so that an unknown price refuses nothing: it costs 0 and is marked `unpriced`, or costs the fallback.
-        Raises `ValueError` for a negative count.
+        A correction, which stands for no call (`requests` 0), keeps the cost that it has. Raises `ValueError` for a negative count.
         """
+        if usage.requests == 0:
+            return Priced(usage.cost, usage.priced_by)
         parts = take_apart(usage)
-        known = self._known(usage.provider, usage.model, usage.operation, usage.timestamp, parts)
+        known = self._known(usage.provider, usage.model, usage.operation, usage.service_tier, usage.timestamp, parts)
         return known or self._unknown(parts)
 
-    def estimate(self, *, provider: str, model: str, operation: str, input_tokens: int, output_tokens: int, images: int, at: int) -> Priced:
-        """What a call of this size would cost at the time `at`, in microseconds since 1970 UTC; no token is taken for cached.
+    def estimate(
+        self,
+        *,
+        provider: str,
+        model: str,
+        operation: str,
+        input_tokens: int,
+        output_tokens: int,
+        images: int,
+        at: int,
+        service_tier: str = "",
+        audio_milliseconds: int = 0,
+        requests: int = 1,
+    ) -> Priced:
+        """What `requests` calls, each of this size, would cost at the time `at`, in microseconds since 1970 UTC.
 
-        Raises `UnknownPrice` where nobody knows and the configuration says `deny`, `ValueError` for a negative count.
+        No token is taken for cached. Raises `UnknownPrice` where nobody knows and the configuration says `deny`, `ValueError` for a
+        negative count.
         """
-        parts = _parts(input_tokens, output_tokens, images)
-        if known := self._known(provider, model, operation, at, parts):
-            return known
-        if self._settings.unknown_price == "deny":
-            raise UnknownPrice(provider, model, operation)
-        return self._unknown(parts)
+        parts = _parts(input_tokens, output_tokens, images, audio_milliseconds)
+        priced = self._known(provider, model, operation, service_tier, at, parts)
+        if priced is None:
+            if self._settings.unknown_price == "deny":
+                raise UnknownPrice(provider, model, operation, service_tier)
+            priced = self._unknown(parts)
+        return Priced(priced.cost * requests, priced.priced_by)
 
     def cheaper(
         self,
@@ -115,30 +161,34 @@ class PriceBook:
         images: int,
         at: int,
         available: int,
+        service_tier: str = "",
+        audio_milliseconds: int = 0,
+        requests: int = 1,
     ) -> Alternative | None:
-        """The cheapest of the configured `cheaper_models` for this call that costs at most `available` nano-dollars.
+        """The cheapest of the configured `cheaper_models` for these calls that costs at most `available` nano-dollars.
 
-        It must be known by price, cost less than the model asked for, and hold the tokens in its context window where that is known.
-        `None` where there is no such model. Raises `ValueError` for a negative count.
+        It must be known by price in the same service tier, cost less than the model asked for, and hold the tokens in its context window
+        where that is known. `None` where there is no such model. Raises `ValueError` for a negative count.
         """
-        parts = _parts(input_tokens, output_tokens, images)
-        asked = self._known(provider, model, operation, at, parts)
+        parts = _parts(input_tokens, output_tokens, images, audio_milliseconds)
+        asked = self._known(provider, model, operation, service_tier, at, parts)
         best: Alternative | None = None
         for choice in self._settings.cheaper_models:
-            priced = self._known(choice.provider, choice.model, operation, at, parts)
-            if priced is None or priced.cost > available or (asked is not None and priced.cost >= asked.cost):
+            priced = self._known(choice.provider, choice.model, operation, service_tier, at, parts)
+            if priced is None or priced.cost * requests > available or (asked is not None and priced.cost >= asked.cost):
                 continue
-            if (best is None or priced.cost < best.cost) and self._fits(choice.provider, choice.model, operation, parts):
-                best = Alternative(choice.provider, choice.model, priced.cost)
+            if (best is None or priced.cost * requests < best.cost) and self._fits(choice.provider, choice.model, parts):
+                best = Alternative(choice.provider, choice.model, priced.cost * requests)
         return best
 
-    def _known(self, provider: str, model: str, operation: str, at: int, parts: Parts) -> Priced | None:
-        offers = self._offers(provider, model, operation)
+    def _known(self, provider: str, model: str, operation: str, service_tier: str, at: int, parts: Parts) -> Priced | None:
+        listing = self._list
+        offers = listing.offers(provider, model, operation, service_tier)
         for offer in offers.own:
             if offer.since <= at and (cost := offer.price.cost(parts)) is not None:
                 return Priced(cost, offer.priced_by)
         if offers.published is not None:
-            price = self._published.price(offers.published, at)
+            price = listing.published.tier_price(offers.published, service_tier, at)
             if price is not None and (cost := price.cost(parts)) is not None:
                 return Priced(cost, PUBLISHED)
         return None
@@ -148,21 +198,23 @@ class PriceBook:
             return Priced(self._fallback.cost(parts) or 0, FALLBACK)
         return Priced(0, UNPRICED)
 
-    def _look_up(self, provider: str, model: str, operation: str) -> _Offers:
-        names = provider.lower(), model.lower(), operation.lower()
-        own = [offer for selectors, offer in self._overrides if all(map(fnmatchcase, names, selectors))]
-        if (price := operation_price(provider, operation)) is not None:
-            own.append(_Offer(ALWAYS, OPERATION, price))
-        return _Offers(tuple(own), self._published.find(provider, model))
-
-    def _fits(self, provider: str, model: str, operation: str, parts: Parts) -> bool:
-        published = self._offers(provider, model, operation).published
+    def _fits(self, provider: str, model: str, parts: Parts) -> bool:
+        published = self._list.published.find(provider, model)
         window = published.context_window if published is not None else None
         return window is None or parts.whole_input + parts.whole_output <= window
 
 
-def _parts(input_tokens: int, output_tokens: int, images: int) -> Parts:
-    return take_apart(Usage(source="", event_id="", timestamp=0, input_tokens=input_tokens, output_tokens=output_tokens, images=images))
+def _parts(input_tokens: int, output_tokens: int, images: int, audio_milliseconds: int) -> Parts:
+    size = Usage(
+        source="",
+        event_id="",
+        timestamp=0,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        images=images,
+        audio_milliseconds=audio_milliseconds,
+    )
+    return take_apart(size)
 
 
 def _precedence(position: int, override: PriceOverride) -> tuple[int, date, int]:
@@ -182,6 +234,7 @@ def _compile(override: PriceOverride) -> _Offer:
         output_audio=override.output_audio_usd_mtok,
         call=override.usd_per_call,
         image=override.usd_per_image,
+        audio_hour=None if override.usd_per_audio_minute is None else 60 * override.usd_per_audio_minute,
     )
     since = datetime.combine(override.valid_from, time(), UTC)
     return _Offer(to_micros(since), f"override:{override.valid_from}", CompiledPrice([(-1, rates)]))

@@ -1,7 +1,7 @@
 """A price in exact integers: compiled once, applied to an event in about a microsecond, rounded once.
 
-Prices come as decimals of USD per million tokens, per call or per image. Over their common denominator each of them is a whole number,
-so that the sum is exact at any count and only the last step, to whole nano-dollars, rounds (half to even).
+Prices come as decimals of USD per million tokens, per call, per image or per hour of audio. Over their common denominator each of them
+is a whole number, so that the sum is exact at any count and only the last step, to whole nano-dollars, rounds (half to even).
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,14 @@ from typing import final
 
 import msgspec
 
-from costwarden.model import NANOS_PER_USD, Usage
+from costwarden.model import EXACT, NANOS_PER_USD, Usage
 
 TOKENS_PER_MTOK = 1_000_000
+MILLISECONDS_PER_HOUR = 3_600_000
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """What one price list says, in USD per million tokens, per call and per image; `None` is not priced.
+    """What one price list says, in USD per million tokens, per call, per image and per hour of audio; `None` is not priced.
 
     A part of the input that has no price of its own costs what `input` costs, a part of the output what `output` costs.
     """
@@ -36,6 +37,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     output_image: Decimal | None = None
     call: Decimal | None = None
     image: Decimal | None = None
+    audio_hour: Decimal | None = None
+    least_audio_milliseconds: int = 0
+    """A call with audio is billed for at least this much."""
 
     def by_part(self) -> tuple[Fraction, ...]:
         """Nano-dollars of one unit of each part, in the order of `Parts.counts`."""
@@ -60,7 +64,18 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         return (
             *(Fraction(usd) * NANOS_PER_USD / TOKENS_PER_MTOK for usd in tokens),
             *(Fraction(usd) * NANOS_PER_USD for usd in pieces),
+            Fraction(_first(self.audio_hour)) * NANOS_PER_USD / MILLISECONDS_PER_HOUR,
         )
+
+    def times(self, factor: Decimal, *, cache: bool) -> "Rates":
+        """These prices by `factor`: of tokens, images and audio, and of the cache where `cache` says so; the price of a call stays."""
+        changed = {name: EXACT.multiply(price, factor) for name in _TIMES if (price := getattr(self, name)) is not None}
+        kept = () if cache else _CACHE
+        return msgspec.structs.replace(self, **{name: price for name, price in changed.items() if name not in kept})
+
+
+_CACHE = ("cache_read", "cache_write", "cache_write_1h", "cached_audio")
+_TIMES = (*_CACHE, "input", "input_audio", "output", "reasoning", "output_audio", "output_image", "image", "audio_hour")
 
 
 def _first(*prices: Decimal | None) -> Decimal:
@@ -73,6 +88,8 @@ class Parts(msgspec.Struct, frozen=True, gc=False):
     whole_input: int
     whole_output: int
     images: int
+    audio_milliseconds: int
+    requests: int
     counts: tuple[int, ...]
 
 
@@ -100,6 +117,8 @@ def take_apart(usage: Usage) -> Parts:
         reasoning,
         audio_out,
         images,
+        usage.audio_milliseconds,
+        usage.requests,
     )
     if low < 0:
         raise ValueError(f"a usage counts {low} of something: token and image counts are at least 0")
@@ -116,6 +135,8 @@ def take_apart(usage: Usage) -> Parts:
         whole_input,
         whole_output,
         images,
+        usage.audio_milliseconds,
+        usage.requests,
         (
             whole_input - cached - audio_in + cached_audio,
             cache_read - cached_audio,
@@ -127,10 +148,15 @@ def take_apart(usage: Usage) -> Parts:
             reasoning,
             audio_out,
             plain_output if images else 0,
-            1,
+            usage.requests,
             images,
+            usage.audio_milliseconds,
         ),
     )
+
+
+_IMAGE = -2
+_AUDIO = -1
 
 
 @final
@@ -138,11 +164,21 @@ class CompiledPrice:
     """One price list, with the steps that it climbs as the input grows.
 
     `steps` are (threshold, rates) in rising order, the first threshold -1: the last step whose threshold the input exceeds
-    prices *all* tokens of the call, as the providers bill long contexts. Where images alone have a price, a call that tells no count,
-    or failed, is one image.
+    prices *all* tokens of the call, as the providers bill long contexts; of figures that stand for several calls, the input of the
+    average one. Where images alone have a price, a call that tells no count, or failed, is one image.
     """
 
-    __slots__ = ("_by_image", "_denominator", "_prices_call", "_prices_image", "_prices_input", "_prices_output", "_steps")
+    __slots__ = (
+        "_by_image",
+        "_denominator",
+        "_least_audio",
+        "_prices_audio",
+        "_prices_call",
+        "_prices_image",
+        "_prices_input",
+        "_prices_output",
+        "_steps",
+    )
 
     def __init__(self, steps: Sequence[tuple[int, Rates]]) -> None:
         fractions = [(threshold, rates.by_part()) for threshold, rates in steps]
@@ -153,7 +189,10 @@ class CompiledPrice:
         self._prices_output = base.output is not None
         self._prices_call = base.call is not None
         self._prices_image = base.image is not None
-        self._by_image = self._prices_image and not (self._prices_input or self._prices_output or self._prices_call)
+        self._prices_audio = base.audio_hour is not None
+        self._least_audio = base.least_audio_milliseconds
+        tokens_or_calls = self._prices_input or self._prices_output or self._prices_call
+        self._by_image = self._prices_image and not (tokens_or_calls or self._prices_audio)
 
     def cost(self, parts: Parts) -> int | None:
         """Nano-dollars of `parts`, rounded half to even; `None` where none of what was used has a price here."""
@@ -161,12 +200,14 @@ class CompiledPrice:
             return None
         rates = self._steps[0][1]
         for threshold, higher in self._steps[1:]:
-            if parts.whole_input <= threshold:
+            if parts.whole_input <= threshold * parts.requests:
                 break
             rates = higher
         total: int = sum(map(mul, parts.counts, rates))
         if self._by_image and not parts.images:
-            total = rates[-1]  # the image's, last in `Parts.counts`
+            total = rates[_IMAGE] * parts.requests
+        if self._least_audio and parts.audio_milliseconds:
+            total += max(0, self._least_audio * parts.requests - parts.audio_milliseconds) * rates[_AUDIO]
         nanos, rest = divmod(total, self._denominator)
         if 2 * rest > self._denominator or (2 * rest == self._denominator and nanos & 1):
             nanos += 1
@@ -175,10 +216,11 @@ class CompiledPrice:
     def _covers(self, parts: Parts) -> bool:
         if self._prices_call or self._by_image:
             return True
-        if not (parts.whole_input or parts.whole_output or parts.images):
-            return True
+        if not (parts.whole_input or parts.whole_output or parts.images or parts.audio_milliseconds):
+            return self._prices_input or self._prices_output
         return bool(
             (self._prices_input and parts.whole_input)
             or (self._prices_output and parts.whole_output)
             or (self._prices_image and parts.images)
+            or (self._prices_audio and parts.audio_milliseconds)
         )

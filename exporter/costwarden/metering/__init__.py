@@ -1,0 +1,1 @@
+"""From what a provider answers to the quantities that it bills."""
