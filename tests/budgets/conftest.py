@@ -2,13 +2,15 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from costwarden.budgets.engine import Decision, Engine, Reserve, Settle, Settled
+from costwarden.budgets.calls import Decision, Release, Released, Reserve, Settle, Settled
+from costwarden.budgets.engine import Engine
 from costwarden.budgets.rules import Budget
 from costwarden.budgets.settings import BudgetsSettings
 from costwarden.budgets.status import BudgetStatus, budget_statuses
@@ -29,16 +31,22 @@ def scope(**named: str) -> tuple[str, ...]:
 class Desk:
     """A ledger and the engine that decides over it, as `serve` has them. Amounts are dollars as text."""
 
-    def __init__(self, path: Path, settings: BudgetsSettings, zone: ZoneInfo) -> None:
-        self.path = path
+    def __init__(self, url: str, settings: BudgetsSettings, zone: ZoneInfo, *, owner: bool = True) -> None:
+        self.url = url
         self.settings = settings
         self.zone = zone
         self.now = NOON
+        self.owner = owner
         self.open()
+
+    @property
+    def path(self) -> Path:
+        """The file of a ledger on SQLite."""
+        return self.ledger.path
 
     def open(self) -> None:
         self.engine = Engine(self.settings, self.zone, lambda: self.now)
-        self.ledger = Ledger(f"sqlite:///{self.path}", owner=True, participant=self.engine)
+        self.ledger = Ledger(self.url, owner=self.owner, participant=self.engine)
 
     def restart(self) -> None:
         """The process ends and another takes over."""
@@ -58,13 +66,17 @@ class Desk:
     def put_beside(self, limit_usd: str, period: str = "month", **named: str) -> Budget:
         """Give a budget as the command line does, in a process of its own."""
         made = new_budget(self.settings, scope(**named), period, to_nanos(limit_usd))
-        beside = Ledger(f"sqlite:///{self.path}")
+        beside = Ledger(self.url)
         beside.write(lambda connection: store_budget(connection, made, self.zone, self.now, "command line"))
         beside.close()
         return made
 
     def wish(self, usd: str, *, event_id: str = "", tenant_id: str = "acme", model: str = "m", **named: str) -> Reserve:
         return Reserve(scope(tenant_id=tenant_id, model=model, **named), to_nanos(usd), self.now, event_id)
+
+    def reserve(self, dimensions: tuple[str, ...], usd: str, **more: Any) -> Reserve:
+        """A wish with everything that it can have."""
+        return Reserve(dimensions, to_nanos(usd), self.now, **more)
 
     def check(self, usd: str, **named: str) -> Decision:
         """May a call of this estimate be made?"""
@@ -97,9 +109,17 @@ class Desk:
         """A call has cost this."""
         return self.ledger.writer.step_blocking(self.engine.settle, self.call(usd, **named))
 
+    def release(self, reservation_id: str, tenant_id: str = "acme") -> Released:
+        """The call was not made, or the lease is over."""
+        return self.ledger.writer.step_blocking(self.engine.release, Release(tenant_id, reservation_id))
+
     def expire(self) -> int:
         """What the server does every second."""
         return self.ledger.writer.step_blocking(self.engine.expire, self.now)
+
+    def delete(self, name: str) -> None:
+        """Remove a budget through the API."""
+        self.ledger.write(lambda connection: self.engine.drop(connection, name, "admin"))
 
     def suspend(self, tenant_id: str, reason: str = "runaway") -> bool:
         return self.ledger.write(
@@ -127,7 +147,7 @@ class Desk:
 
         def read(_: None) -> dict[str, tuple[int, int, int]]:
             book, _ = self.engine._open
-            periods = {name: book._period(name, self.now) for name in book._budgets}
+            periods = {name: book.period_of(name, self.now) for name in book.index.budgets}
             return {name: (period.spent, period.reserved, period.unsettled) for name, period in periods.items()}
 
         return self.ledger.writer.step_blocking(read, None)
@@ -139,20 +159,44 @@ def desk_class() -> type[Desk]:
     return Desk
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, empty_ledger: Path) -> Callable[[], str]:
+    """`database_url()`: of an empty ledger, on either database."""
+    if request.param == "postgresql":
+        fresh: Callable[[], str] = request.getfixturevalue("postgresql_url")
+        return fresh
+    numbers = count()
+    return lambda: f"sqlite:///{shutil.copy(empty_ledger, tmp_path / f'{next(numbers)}.db')}"
+
+
 @pytest.fixture
-def desk_of(tmp_path: Path, empty_ledger: Path) -> Iterator[Callable[..., Desk]]:
+def desk_of(database_url: Callable[[], str]) -> Iterator[Callable[..., Desk]]:
     """`desk_of(zone="Europe/Berlin", unbudgeted="allow")`: a desk with these settings and no default budget unless given."""
     desks: list[Desk] = []
 
     def make(zone: str = "UTC", **settings: Any) -> Desk:
         chosen = BudgetsSettings(**{"default": None, **settings})
-        path = shutil.copy(empty_ledger, tmp_path / f"{len(desks)}.db")
-        desks.append(Desk(path, chosen, ZoneInfo(zone)))
+        desks.append(Desk(database_url(), chosen, ZoneInfo(zone)))
         return desks[-1]
 
     yield make
     for desk in desks:
         desk.ledger.close()
+
+
+@pytest.fixture
+def beside(desk: Desk) -> Iterator[Callable[[], Desk]]:
+    """`beside()`: another engine on the ledger of `desk`: the command line beside a server on SQLite, another replica on PostgreSQL."""
+    desks: list[Desk] = []
+
+    def make() -> Desk:
+        desks.append(Desk(desk.url, desk.settings, desk.zone, owner=False))
+        desks[-1].now = desk.now
+        return desks[-1]
+
+    yield make
+    for other in desks:
+        other.ledger.close()
 
 
 @pytest.fixture

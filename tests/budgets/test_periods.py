@@ -90,6 +90,105 @@ def test_a_day_of_25_hours_in_berlin_is_one_day_of_its_budget(desk_of):
     assert desk.status(budget) == usd("2.00", "0", "0")
 
 
+# 23 and 25 hours: the clocks of Berlin go forward on 2026-03-29 and back on 2025-10-26, each at 01:00 UTC.
+SPRING, AUTUMN = 1_774_738_800_000_000, 1_761_429_600_000_000
+"""Local midnight of those days: 2026-03-28 23:00 UTC and 2025-10-25 22:00 UTC."""
+HOUR = 3_600_000_000
+
+
+@pytest.mark.parametrize(("midnight", "hours"), [(SPRING, 23), (AUTUMN, 25)], ids=["spring", "autumn"])
+def test_a_day_on_which_the_clocks_change_begins_and_ends_at_local_midnight(desk_of, midnight, hours):
+    desk = desk_of(zone="Europe/Berlin")
+    budget = desk.put("1.00", period="day", tenant_id="acme")
+    desk.now = midnight - 1
+    desk.track("1.00", event_id="the day before")
+    assert not desk.check("0.01").allowed
+    desk.now = midnight
+    refused = desk.check("1.01")
+    assert (refused.spent, refused.resets_at) == (0, midnight + hours * HOUR)
+    desk.track("1.00", event_id="the day itself")
+    # Every hour of it, also the one that is there twice.
+    for hour in range(hours):
+        desk.now = midnight + hour * HOUR
+        assert not desk.check("0.01").allowed
+    desk.now = midnight + hours * HOUR - 1
+    assert not desk.check("0.01").allowed
+    desk.restart()
+    assert desk.status(budget) == usd("1.00", "0", "0")
+    desk.now += 1
+    assert desk.status(budget) == usd("0", "0", "0")
+    assert desk.check("1.00").allowed
+
+
+@pytest.mark.parametrize("begin", [SPRING + HOUR, AUTUMN + HOUR], ids=["spring", "autumn"])
+def test_an_hour_is_sixty_minutes_also_where_the_clock_shows_none_or_two_of_it(desk_of, begin):
+    desk = desk_of(zone="Europe/Berlin")
+    budget = desk.put("1.00", period="hour", tenant_id="acme")
+    for hour in range(4):
+        desk.now = begin + hour * HOUR
+        desk.track("1.00", event_id=str(hour))
+        desk.now += HOUR - 1
+        refused = desk.check("0.01")
+        assert (refused.spent, refused.resets_at) == (to_nanos("1.00"), desk.now + 1)
+    assert desk.status(budget) == usd("1.00", "0", "0")
+
+
+@pytest.mark.parametrize(("zone", "last"), [("Europe/Berlin", 1_774_994_400_000_000), ("UTC", 1_775_001_600_000_000)])
+def test_a_month_ends_at_local_midnight_and_what_was_set_aside_in_it_stays_in_it(desk_of, zone, last):
+    desk = desk_of(zone=zone)
+    desk.now = last - 1  # 2026-03-31, 24:00
+    budget = desk.put("1.00", tenant_id="acme")
+    named, anonymous, leaking = desk.check("0.20", event_id="e1"), desk.check("0.30"), desk.check("0.40")
+    assert not desk.check("0.11").allowed
+    desk.now = last
+    assert desk.status(budget) == usd("0", "0", "0")
+    assert desk.check("1.00").allowed
+    # They are answered in April, expire in April, and belong to March.
+    desk.track("0.25", event_id="e1")
+    desk.track("0.35", reservation_id=anonymous.reservation_id)
+    desk.now = last - 1 + 600 * 1_000_000
+    assert desk.expire() == 1
+    assert desk.status(budget) == usd("0", "1.00", "0")
+    desk.restart()
+    desk.now = last - 1
+    assert desk.status(budget) == usd("0.60", "0", "0.40")  # 0.25 + 0.35
+    assert {named.allowed, leaking.allowed} == {True}
+    desk.now = last
+    assert desk.release(leaking.reservation_id).found
+    desk.now = last - 1
+    assert desk.status(budget) == usd("0.60", "0", "0")
+
+
+def test_a_clock_that_is_set_back_over_the_end_of_a_month_frees_nothing(desk):
+    budget = desk.put("1.00", tenant_id="acme")
+    desk.track("0.90", event_id="e1")
+    for _ in range(3):
+        desk.wait(days=16)
+        assert desk.check("0.05").allowed
+        desk.wait(days=-16)
+        assert not desk.check("0.11").allowed
+        desk.restart()
+        assert not desk.check("0.11").allowed
+    assert desk.status(budget) == usd("0.90", "0", "0")
+    desk.wait(days=16)
+    assert desk.status(budget) == usd("0", "0.15", "0")  # 3 × 0.05
+
+
+def test_two_engines_with_clocks_on_both_sides_of_a_month_spend_each_month_once(desk, beside):
+    budget = desk.put("1.00", tenant_id="acme")
+    other = beside()
+    other.wait(days=16)
+    for _ in range(3):
+        assert desk.check("0.30").allowed
+        assert other.check("0.20").allowed
+    assert desk.check("0.11").spent == 0
+    assert not desk.check("0.11").allowed
+    assert other.check("0.40").allowed
+    assert not other.check("0.01").allowed
+    assert desk.in_ledger()[budget.budget] == usd("0", "0.90", "0")
+    assert other.in_ledger()[budget.budget] == usd("0", "1.00", "0")
+
+
 # --- budgets that are made or changed in mid-period ----------------------------------------------------------------------------
 
 
@@ -343,7 +442,7 @@ def test_a_budget_that_another_process_writes_holds_at_the_next_check(desk, proj
     desk.put("9.00", tenant_id="acme")
     desk.track("0.60", event_id="e1")
     assert desk.check("0.50").allowed
-    command = [sys.executable, "-c", OTHER_PROCESS, f"sqlite:///{desk.path}", str(desk.now), str(to_nanos("1.00"))]
+    command = [sys.executable, "-c", OTHER_PROCESS, desk.url, str(desk.now), str(to_nanos("1.00"))]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(project / "exporter")})
     refused = desk.check("0.01")
     # 0.60 + 0.50 + 0.01 > 1.00

@@ -1,182 +1,135 @@
-"""What the engine knows in memory: budgets with their periods, and the reservations that are not settled."""
+"""What the engine knows in memory where it is the only one that writes: every period and every reservation that is not settled."""
 
-from collections.abc import Iterable
+import heapq
 from zoneinfo import ZoneInfo
 
-from costwarden.budgets.rules import Budget, Dimensions, ScopeIndex, period_bounds, share
-from costwarden.budgets.store import budget_of
+from costwarden.budgets.holdings import Holdings, Period, Reservation, contradicts
+from costwarden.budgets.index import MODEL, TENANT, BudgetIndex
+from costwarden.budgets.rules import Budget, Dimensions, PeriodBounds, period_bounds
 from costwarden.ledger import Connection
-from costwarden.ledger.budgets import newest_periods, read_budgets, read_crossed, read_periods, read_reservations, read_suspended
-from costwarden.ledger.usage import Spend, spend_between
-from costwarden.model import DIMENSIONS
-
-NEVER = 1 << 62
-TENANT, MODEL = DIMENSIONS.index("tenant_id"), DIMENSIONS.index("model")
+from costwarden.ledger.budgets import count_period, newest_periods, read_crossed, read_periods, read_reservations
 
 
-class Period:
-    """One period of one budget. Amounts are nano-dollars; `start` and `end` microseconds."""
-
-    __slots__ = (
-        "budget",
-        "crossed",
-        "end",
-        "input_tokens",
-        "next_threshold",
-        "output_tokens",
-        "requests",
-        "reserved",
-        "soft_limit",
-        "spent",
-        "start",
-        "unsettled",
-    )
-
-    def __init__(self, budget: Budget, start: int, end: int, spend: Spend, crossed: Iterable[str]) -> None:
-        self.budget = budget
-        self.start = start
-        self.end = end
-        self.spent = spend.cost
-        self.input_tokens = spend.input_tokens
-        self.output_tokens = spend.output_tokens
-        self.requests = spend.requests
-        self.reserved = 0
-        self.unsettled = 0
-        self.crossed = set(crossed)
-        self.soft_limit = 0
-        self.next_threshold = 0
-        self.aim()
-
-    def aim(self) -> None:
-        """Set `soft_limit`, and `next_threshold` to the lowest amount at which a threshold is crossed that was not before."""
-        self.soft_limit = self.budget.soft_limit
-        waiting = [share(self.budget.limit, ratio) for ratio in self.budget.thresholds if str(ratio) not in self.crossed]
-        self.next_threshold = min(waiting, default=NEVER)
-
-    @property
-    def committed(self) -> int:
-        """What is spent or may still be: settled, reserved and unsettled."""
-        return self.spent + self.reserved + self.unsettled
-
-    def row(self) -> tuple[str, int, int, int, int, int]:
-        """As `ledger.budgets.write_periods` takes it."""
-        return (self.budget.budget, self.start, self.spent, self.input_tokens, self.output_tokens, self.requests)
+def _call(reservation: Reservation) -> tuple[str, str, bool]:
+    return reservation.dimensions[TENANT], reservation.dimensions[MODEL], reservation.unsettled
 
 
-class Reservation:
-    """Money set aside for a call that has not answered yet, and the periods that it is set aside in."""
-
-    __slots__ = ("created_at", "dimensions", "estimate", "event_id", "expires_at", "periods", "reservation_id", "unsettled")
-
-    def __init__(
-        self, reservation_id: str, event_id: str, created_at: int, expires_at: int, unsettled: bool, estimate: int, dimensions: Dimensions
-    ) -> None:
-        self.reservation_id = reservation_id
-        self.event_id = event_id
-        self.created_at = created_at
-        self.expires_at = expires_at
-        self.unsettled = unsettled
-        self.estimate = estimate
-        self.dimensions = dimensions
-        self.periods: list[Period] = []
-
-    def row(self) -> tuple[str | int, ...]:
-        """As `ledger.budgets.write_reservations` takes it."""
-        state = "unsettled" if self.unsettled else "open"
-        return (self.reservation_id, self.event_id, self.created_at, self.expires_at, state, self.estimate, *self.dimensions)
-
-
-def _call(dimensions: Dimensions, unsettled: bool) -> tuple[str, str, bool]:
-    return dimensions[TENANT], dimensions[MODEL], unsettled
-
-
-class Book:
-    """Budgets, open reservations and suspended tenants, as read from the ledger at one moment."""
+class Book(Holdings):
+    """Budgets, periods and reservations, as read from the ledger at one moment and kept since."""
 
     def __init__(self, connection: Connection, zone: ZoneInfo, now: int) -> None:
+        super().__init__()
         self._zone = zone
         self._connection = connection
-        self._scopes: ScopeIndex[str] = ScopeIndex()
-        self._budgets: dict[str, Budget] = {}
+        self.index = BudgetIndex(connection)
         self._current: dict[str, Period] = {}
         self._older: dict[tuple[str, int], Period] = {}
-        self.reservations: dict[str, Reservation] = {}
+        self._reservations: dict[str, Reservation] = {}
         self._anonymous: dict[tuple[str, str, bool], dict[str, Reservation]] = {}
-        self.suspended = read_suspended(connection)
-        budgets = [budget_of(row) for row in read_budgets(connection)]
-        bounds = {budget.budget: period_bounds(budget.period, now, zone) for budget in budgets}
+        self._expiries: list[tuple[int, str]] = []
+        self._read_all(connection, now)
+
+    def _read_all(self, connection: Connection, now: int) -> None:
+        budgets = self.index.budgets
+        calendar = PeriodBounds(self._zone)
+        bounds = {name: calendar.of(budget.period, now) for name, budget in budgets.items()}
         keys = [(name, start) for name, (start, _) in bounds.items()]
-        spends, crossed, newest = read_periods(connection, keys), read_crossed(connection, keys), newest_periods(connection)
-        self.recounted: list[Period] = []
-        """Periods that the ledger does not have yet, for the engine to write."""
-        for budget in budgets:
-            name = budget.budget
+        rows, crossed, newest = read_periods(connection, keys), read_crossed(connection, keys), newest_periods(connection)
+        stored: dict[int, tuple[int, int]] = {}
+        for name, budget in budgets.items():
             start, end = bounds[name]
-            spend = spends.get((name, start))
+            row = rows.get((name, start))
             last = newest.get(name, start)
             # The time zone was changed: what was counted from another midnight is counted anew, or a restart would free it.
-            recount = spend is None and period_bounds(budget.period, last, zone)[0] != last
+            recount = row is None and calendar.of(budget.period, last)[0] != last
             if recount:
-                spend = spend_between(connection, budget.scope, start, end)
-            self._budgets[name] = budget
-            self._scopes.add(budget.scope, name)
-            self._current[name] = Period(budget, start, end, spend or Spend(), crossed.get((name, start), ()))
+                row = count_period(connection, name, budget.scope, start, end)
+            period = self._current[name] = Period(budget, start, end, row, crossed.get((name, start), ()))
             if recount:
-                self.recounted.append(self._current[name])
-        for reservation_id, event_id, created_at, expires_at, state, estimate, *dimensions in read_reservations(connection):
-            reservation = Reservation(reservation_id, event_id, created_at, expires_at, state == "unsettled", estimate, tuple(dimensions))
-            reservation.periods = self.periods(reservation.dimensions, created_at)
-            self.hold(reservation)
+                self.touched[id(period)] = period
+            stored[id(period)] = (period.reserved, period.unsettled)
+            period.reserved = period.unsettled = 0
+        for found in read_reservations(connection):
+            reservation = Reservation.of(found)
+            reservation.periods = self.periods(reservation.dimensions, reservation.created_at)
+            self._hold_again(reservation)
+        for period in [*self._current.values(), *self._older.values()]:
+            # What is set aside is the sum of the reservations: a ledger of an older version does not have it yet.
+            if stored.get(id(period), (-1, -1)) != (period.reserved, period.unsettled):
+                self.touched[id(period)] = period
 
-    def use(self, connection: Connection) -> None:
-        """Read older periods through `connection` from now on, and forget those that hold no reservation: the ledger has them."""
+    def _hold_again(self, reservation: Reservation) -> None:
+        for period in reservation.periods:
+            if reservation.unsettled:
+                period.unsettled += reservation.estimate
+            else:
+                period.reserved += reservation.estimate
+        self._remember(reservation)
+
+    def use(self, connection: Connection, now: int, *, foreign_change: bool) -> bool:
+        """Read through `connection` from now on; False where another process has changed more than budgets and suspensions."""
         self._connection = connection
+        if foreign_change:
+            changes = self.index.changes(connection)
+            if changes is None:
+                return False
+            for change in changes:
+                if isinstance(change, Budget):
+                    self.put(change, now)
+                else:
+                    self.remove(change)
+        # Those that hold no reservation any more: the ledger has them.
         for key in [key for key, period in self._older.items() if not period.reserved and not period.unsettled]:
             del self._older[key]
+        return True
 
     def put(self, budget: Budget, now: int) -> None:
         """Take a budget, new or changed, from the ledger, where it is already written."""
         name = budget.budget
-        known = self._budgets.get(name)
-        self._budgets[name] = budget
+        known = self.index.budgets.get(name)
+        self.index.put(budget)
         if known is not None and (known.scope, known.period) == (budget.scope, budget.period):
             for period in [self._current[name], *(period for (older, _), period in self._older.items() if older == name)]:
                 period.budget = budget
                 period.aim()
             return
         if known is not None:
-            self._forget(known)
-        self._scopes.add(budget.scope, name)
+            self._forget(name)
         self._current[name] = self._read(budget, now)
-        for reservation in self.reservations.values():
+        for reservation in self._reservations.values():
             if all(wanted in ("", value) for wanted, value in zip(budget.scope, reservation.dimensions, strict=True)):
                 period = self._period(name, reservation.created_at)
                 period.unsettled += reservation.estimate if reservation.unsettled else 0
                 period.reserved += 0 if reservation.unsettled else reservation.estimate
+                self.touched[id(period)] = period
                 reservation.periods.append(period)
 
     def remove(self, name: str) -> None:
         """Drop a budget that the ledger no longer has."""
-        self._forget(self._budgets.pop(name))
+        self.index.remove(name)
+        self._forget(name)
 
-    def _forget(self, budget: Budget) -> None:
-        self._scopes.remove(budget.scope, budget.budget)
-        del self._current[budget.budget]
-        for key in [key for key in self._older if key[0] == budget.budget]:
-            del self._older[key]
-        for reservation in self.reservations.values():
-            reservation.periods = [period for period in reservation.periods if period.budget.budget != budget.budget]
+    def _forget(self, name: str) -> None:
+        gone = [self._current.pop(name), *(self._older.pop(key) for key in [key for key in self._older if key[0] == name])]
+        for period in gone:
+            self.touched.pop(id(period), None)
+        for reservation in self._reservations.values():
+            reservation.periods = [period for period in reservation.periods if period.budget.budget != name]
 
     def periods(self, dimensions: Dimensions, at: int) -> list[Period]:
         """The period at `at` of every budget whose scope matches."""
-        return [self._period(name, at) for name in self._scopes.matching(dimensions)]
+        return [self._period(name, at) for name in self.index.matching(dimensions)]
+
+    def period_of(self, name: str, at: int) -> Period | None:
+        """The period at `at` of one budget; None where there is no such budget."""
+        return self._period(name, at) if name in self.index.budgets else None
 
     def _period(self, name: str, at: int) -> Period:
         current = self._current[name]
         if current.start <= at < current.end:
             return current
-        start, _ = period_bounds(self._budgets[name].period, at, self._zone)
-        period = self._older.get((name, start)) or self._read(self._budgets[name], at)
+        start, _ = period_bounds(self.index.budgets[name].period, at, self._zone)
+        period = self._older.get((name, start)) or self._read(self.index.budgets[name], at)
         if start > current.start:
             self._older[name, current.start] = current
             self._older.pop((name, start), None)
@@ -188,67 +141,75 @@ class Book:
     def _read(self, budget: Budget, at: int) -> Period:
         start, end = period_bounds(budget.period, at, self._zone)
         key = budget.budget, start
-        spend = read_periods(self._connection, [key]).get(key)
-        if spend is None:
+        row = read_periods(self._connection, [key]).get(key)
+        if row is None:
             # A period from before the budget was made: what was spent in it then belongs to it all the same.
-            spend = spend_between(self._connection, budget.scope, start, end)
-        return Period(budget, start, end, spend, read_crossed(self._connection, [key]).get(key, ()))
+            row = count_period(self._connection, budget.budget, budget.scope, start, end)
+        period = Period(budget, start, end, row, read_crossed(self._connection, [key]).get(key, ()))
+        # A period that is not in memory holds nothing, or its reservations are about to be added.
+        period.reserved = period.unsettled = 0
+        return period
 
-    def hold(self, reservation: Reservation) -> None:
-        """Set the reservation's money aside in its periods, and remember it."""
-        for period in reservation.periods:
-            if reservation.unsettled:
-                period.unsettled += reservation.estimate
-            else:
-                period.reserved += reservation.estimate
-        self.reservations[reservation.reservation_id] = reservation
-        self._wait(reservation)
-
-    def release(self, reservation: Reservation) -> None:
-        """Give the reservation's money back to its periods, and forget it."""
-        for period in reservation.periods:
-            if reservation.unsettled:
-                period.unsettled -= reservation.estimate
-            else:
-                period.reserved -= reservation.estimate
-        del self.reservations[reservation.reservation_id]
-        self._wait_no_more(reservation)
-
-    def _wait(self, reservation: Reservation) -> None:
-        if not reservation.event_id:
-            call = _call(reservation.dimensions, reservation.unsettled)
-            self._anonymous.setdefault(call, {})[reservation.reservation_id] = reservation
-
-    def _wait_no_more(self, reservation: Reservation) -> None:
-        if not reservation.event_id:
-            call = _call(reservation.dimensions, reservation.unsettled)
-            del self._anonymous[call][reservation.reservation_id]
-            if not self._anonymous[call]:
-                del self._anonymous[call]
+    def find(self, reservation_id: str) -> Reservation | None:
+        """The reservation of that id."""
+        return self._reservations.get(reservation_id)
 
     def oldest_anonymous(self, dimensions: Dimensions) -> Reservation | None:
-        """The oldest reservation without an event id, of that tenant and model, that contradicts `dimensions` nowhere.
+        """The oldest call without an event id, of that tenant and model, that contradicts `dimensions` nowhere.
 
         One that has not expired comes first: a call that crashed long ago must not lend its time to those that answer.
         """
         for unsettled in (False, True):
-            for reservation in self._anonymous.get(_call(dimensions, unsettled), {}).values():
-                if all("" in pair or pair[0] == pair[1] for pair in zip(dimensions, reservation.dimensions, strict=True)):
+            for reservation in self._anonymous.get((dimensions[TENANT], dimensions[MODEL], unsettled), {}).values():
+                if not contradicts(dimensions, reservation.dimensions):
                     return reservation
         return None
 
-    def mark_unsettled(self, reservation: Reservation) -> None:
-        """The reservation expired: it goes on counting, under its own name."""
-        for period in reservation.periods:
-            period.reserved -= reservation.estimate
-            period.unsettled += reservation.estimate
-        self._wait_no_more(reservation)
-        reservation.unsettled = True
+    def hold(self, reservation: Reservation) -> None:
+        """Set the reservation's money aside in its periods, and remember it."""
+        super().hold(reservation)
+        self._remember(reservation)
+
+    def _remember(self, reservation: Reservation) -> None:
+        self._reservations[reservation.reservation_id] = reservation
+        if not reservation.unsettled:
+            heapq.heappush(self._expiries, (reservation.expires_at, reservation.reservation_id))
         self._wait(reservation)
 
-    def covers_tenant(self, dimensions: Dimensions) -> bool:
-        """Whether any matching budget is the tenant's own."""
-        return any(self._budgets[name].scope[TENANT] for name in self._scopes.matching(dimensions))
+    def release(self, reservation: Reservation) -> None:
+        """Give the reservation's money back to its periods, and forget it."""
+        super().release(reservation)
+        del self._reservations[reservation.reservation_id]
+        self._wait_no_more(reservation)
 
-    def __len__(self) -> int:
-        return len(self._budgets)
+    def mark_unsettled(self, reservation: Reservation) -> None:
+        """The reservation expired: it goes on counting, under its own name."""
+        self._wait_no_more(reservation)
+        super().mark_unsettled(reservation)
+        self._wait(reservation)
+
+    def _wait(self, reservation: Reservation) -> None:
+        if reservation.is_anonymous:
+            self._anonymous.setdefault(_call(reservation), {})[reservation.reservation_id] = reservation
+
+    def _wait_no_more(self, reservation: Reservation) -> None:
+        if reservation.is_anonymous:
+            call = _call(reservation)
+            del self._anonymous[call][reservation.reservation_id]
+            if not self._anonymous[call]:
+                del self._anonymous[call]
+
+    def due(self, at: int) -> list[Reservation]:
+        """The open reservations that expired by `at`."""
+        # Settled reservations leave the queue only when they would have expired; at thousands a second they would fill the memory.
+        if len(self._expiries) > 2 * len(self._reservations) + 1024:
+            self._expiries = [(held.expires_at, held.reservation_id) for held in self._reservations.values() if not held.unsettled]
+            heapq.heapify(self._expiries)
+        found: dict[str, Reservation] = {}
+        while self._expiries and self._expiries[0][0] <= at:
+            _, reservation_id = heapq.heappop(self._expiries)
+            reservation = self._reservations.get(reservation_id)
+            # A check that comes again after its usage has the id of the first one, which stands here too.
+            if reservation is not None and not reservation.unsettled and reservation.expires_at <= at:
+                found[reservation_id] = reservation
+        return list(found.values())

@@ -21,6 +21,12 @@ class Reserve(msgspec.Struct, frozen=True):
     estimate: int
     at: int
     event_id: str
+    kind: str = "call"
+    """`call`, which is settled once, or `lease`, from which many calls are settled until it is given back."""
+    seconds: int = 0
+    """Until it expires; 0 takes the configured time."""
+    at_least: int | None = None
+    """Be content with as little as this where a budget has less than `estimate` left; None wants all."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +34,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     allowed: bool
     reason: str = ""
-    """Why not: `budget_exceeded`, `no_budget`, `tenant_suspended`, or `event_id_conflict`: the event is recorded, or is another call."""
+    """Why not: `budget_exceeded`, `no_budget`, `tenant_suspended`, `emergency_stop`, or `event_id_conflict`: the event is recorded, or is
+    another call."""
     reservation_id: str = ""
     estimate: int = 0
     expires_at: int = 0
@@ -63,5 +70,40 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     repeated: bool
     reservation_id: str = ""
     """The reservation that this settled; empty where it settled none."""
-    refused: bool = False
-    """Nothing was recorded: a sum would pass what 64 bits hold."""
+    refused: str = ""
+    """Why nothing was recorded: `overflow` (a sum would pass what 64 bits hold) or `event_id_needed` (a call of a lease without one)."""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """The end of a reservation for which nothing more will be spent."""
+
+    tenant_id: str
+    reservation_id: str
+
+
+class Released(msgspec.Struct, frozen=True):
+    """The answer to `Release`: the nano-dollars that are free again."""
+
+    reservation_id: str
+    released: int
+    found: bool
+    """False where there is no such reservation: it was settled, released or resolved before."""
+
+
+class Resolve(msgspec.Struct, frozen=True):
+    """An operator's word on a reservation: what the call has cost, in nano-dollars; 0 where it was never made."""
+
+    reservation_id: str
+    cost: int
+    reason: str
+    actor: str
+    at: int
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """Begin the period of a budget that holds `at` anew."""
+
+    budget: str
+    reason: str
+    actor: str
+    at: int

@@ -5,52 +5,64 @@ written by the same transaction, and nobody is answered before it is durable. So
 passes a limit because of a reservation; only a call that costs more than its own estimate can.
 """
 
-import heapq
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
+import structlog
 
-from costwarden.budgets.book import MODEL, TENANT, Book, Period, Reservation
-from costwarden.budgets.calls import Decision, Reserve, Settle, Settled, named_id
-from costwarden.budgets.rules import Budget, Dimensions, budget_name, scope_of, thresholds_reached
+from costwarden.budgets.book import Book
+from costwarden.budgets.calls import Decision, Release, Released, Reserve, Reset, Resolve, Settle, Settled, named_id
+from costwarden.budgets.holdings import Reservation
+from costwarden.budgets.index import EVERYBODY, TENANT, BudgetIndex
+from costwarden.budgets.operator_audit import audit_reset, audit_resolution
+from costwarden.budgets.pending import Pending
+from costwarden.budgets.rules import Budget, Dimensions, scope_of
 from costwarden.budgets.settings import BudgetsSettings
-from costwarden.budgets.store import configured_changes, drop_budget, new_budget, store_budget
+from costwarden.budgets.shared_book import SharedBook, reservation_id_of
+from costwarden.budgets.store import configured_changes, default_budget, drop_budget, lift_suspension, store_budget, store_suspension
 from costwarden.ledger import Connection
-from costwarden.ledger.audit import append_audit
 from costwarden.ledger.budgets import (
-    delete_reservations,
-    mark_unsettled,
+    note_figures,
     read_budget,
     read_budgets,
-    resume_tenant,
-    suspend_tenant,
-    write_crossed,
+    reset_period,
     write_periods,
-    write_reservations,
 )
-from costwarden.ledger.usage import DIMENSION_SLICE, append_usage, known_event, known_events
-from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, Usage, to_nanos
+from costwarden.ledger.bulk import on_postgresql
+from costwarden.ledger.usage import DIMENSION_SLICE, known_event, known_events
+from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, Usage
+
+log = structlog.get_logger(__name__)
 
 MOST_NANOS = 1 << 62
 """Four and a half billion dollars: past it, SQLite's integers would soon become floating point."""
 
 
 class Engine:
-    """The participant of the ledger's group commit that decides over budgets. Every method runs inside a group, one after the other."""
+    """The participant of the ledger's group commit that decides over budgets. Every method runs inside a group, one after the other.
+
+    Where this process is the only one that writes, the figures stay in memory from one group to the next (`Book`). Where replicas write
+    too, a group begins by locking what its operations need (`SharedBook`); everything after that is the same.
+    """
 
     def __init__(self, settings: BudgetsSettings, zone: ZoneInfo, now: Callable[[], int]) -> None:
         self._settings = settings
         self._zone = zone
         self._now = now
         self._book: Book | None = None
+        self._shared_book: SharedBook | None = None
         self._connection: Connection | None = None
-        self._expiries: list[tuple[int, str]] = []
+        self._beside_a_server = False
+        self._made_default = False
         self._sequence = 0
         self._instance = os.urandom(6).hex()
-        self._forget_pending()
+        self.on_touched: Callable[[set[str]], None] = lambda tenants: None  # noqa: ARG005
+        """Called after a commit with the tenants whose figures, budgets or suspension it changed; the empty id stands for all."""
+        self._touched_tenants: set[str] = set()
+        self._pending = Pending()
 
     def configure(self, settings: BudgetsSettings) -> None:
         """Use `settings` from the next operation on."""
@@ -58,48 +70,71 @@ class Engine:
 
     # --- participant of the group commit -----------------------------------------------------------------------------------
 
-    def begin(self, connection: Connection, foreign_change: bool) -> None:
-        """Read the figures anew where another process may have changed them, or a group was rolled back."""
+    def begin(self, connection: Connection, *, foreign_change: bool, arguments: Sequence[Any], alone: bool) -> bool:
+        """Bring the figures up to date: what another process has changed, or what a group that was rolled back had changed here.
+
+        False where a tenant needs its default budget, which takes a transaction that has the budgets alone.
+        """
         self._connection = connection
-        if self._book is None or foreign_change:
+        if on_postgresql(connection):
+            return self._begin_shared(connection, arguments, foreign_change=foreign_change, alone=alone)
+        if foreign_change:
+            # Whose figures another process has changed, nobody says.
+            self._touched_tenants.add(EVERYBODY)
+        self._beside_a_server = not alone
+        # A server tells nobody of its figures: what is beside it reads them anew.
+        is_stale = foreign_change and not alone
+        if self._book is None or is_stale or not self._book.use(connection, self._now(), foreign_change=foreign_change):
             self._book = Book(connection, self._zone, self._now())
-            write_periods(connection, [period.row() for period in self._book.recounted])
-            self._line_up(self._book)
-        else:
-            self._book.use(connection)
+            _write_periods(connection, self._book)
+        return True
+
+    def _begin_shared(self, connection: Connection, arguments: Sequence[Any], *, foreign_change: bool, alone: bool) -> bool:
+        if self._shared_book is None:
+            self._shared_book = SharedBook(connection, self._zone)
+        book = self._shared_book
+        book.use(connection, foreign_change=foreign_change)
+        self._pending, self._made_default = Pending(), False
+        wishes = [argument for argument in arguments if isinstance(argument, Reserve)]
+        if not alone and any(self._missing_default(book.index, wish.dimensions) for wish in wishes):
+            return False
+        self._pending.looked_up = book.prepare(arguments)
+        return True
 
     def flush(self, connection: Connection) -> None:
         """Write what the operations since the last flush have changed."""
-        if self._settled:
-            delete_reservations(connection, self._settled)
-        if self._reserved:
-            write_reservations(connection, [reservation.row() for reservation in self._reserved.values()])
-        if self._usage:
-            append_usage(connection, self._usage)
-        if self._touched:
-            write_periods(connection, [period.row() for period in self._touched.values()])
-        if self._crossed:
-            write_crossed(connection, self._crossed)
-        self._forget_pending()
+        book = self._book or self._shared_book
+        if book is not None:
+            self._flush(connection, book)
+
+    def _flush(self, connection: Connection, book: Book | SharedBook) -> None:
+        if self._beside_a_server and (self._pending or book.touched):
+            note_figures(connection)
+        self._pending.write(connection)
+        _write_periods(connection, book)
+        self._pending = Pending()
+
+    def committed(self) -> None:
+        """Tell whoever remembers answers which tenants have other figures now."""
+        if self._touched_tenants:
+            tenants, self._touched_tenants = self._touched_tenants, set()
+            self.on_touched(tenants)
 
     def rolled_back(self) -> None:
         """Nothing since `begin` has happened: read everything again at the next one."""
         self._book = None
-        self._forget_pending()
-
-    def _forget_pending(self) -> None:
-        self._reserved: dict[str, Reservation] = {}
-        self._settled: list[str] = []
-        self._usage: list[tuple[Any, ...]] = []
-        self._touched: dict[int, Period] = {}
-        self._crossed: list[tuple[Any, ...]] = []
-        self._recorded: dict[tuple[str, str], int] = {}
+        if self._made_default:
+            # In memory there is a budget that the ledger does not have.
+            self._shared_book = None
+        self._touched_tenants.clear()
+        self._pending = Pending()
 
     @property
-    def _open(self) -> tuple[Book, Connection]:
-        if self._book is None or self._connection is None:
+    def _open(self) -> tuple[Book | SharedBook, Connection]:
+        book = self._book or self._shared_book
+        if book is None or self._connection is None:
             raise RuntimeError("the engine runs inside a group commit")
-        return self._book, self._connection
+        return book, self._connection
 
     # --- steps -------------------------------------------------------------------------------------------------------------
 
@@ -107,70 +142,52 @@ class Engine:
         """Set the estimate aside in every matching budget, or in none."""
         book, connection = self._open
         dimensions = wish.dimensions
-        if dimensions[TENANT] in book.suspended:
-            return Decision(allowed=False, reason="tenant_suspended")
-        if wish.event_id and (known := book.reservations.get(named_id(dimensions[TENANT], wish.event_id))) is not None:
-            same = known.dimensions == dimensions and wish.estimate <= known.estimate
-            return self._admitted(known) if same else Decision(allowed=False, reason="event_id_conflict")
-        if wish.event_id and self._is_recorded(connection, f"api:{dimensions[TENANT]}", wish.event_id):
+        suspended = book.index.suspended
+        if suspended and (EVERYBODY in suspended or dimensions[TENANT] in suspended):
+            return Decision(allowed=False, reason="emergency_stop" if EVERYBODY in suspended else "tenant_suspended")
+        if wish.event_id and (known := book.find(named_id(dimensions[TENANT], wish.event_id))) is not None:
+            # One that is content with less has been given what there was.
+            least = wish.estimate if wish.at_least is None else wish.at_least
+            same = known.dimensions == dimensions and known.kind == wish.kind and least <= known.estimate + known.settled
+            return known.admit() if same else Decision(allowed=False, reason="event_id_conflict")
+        if wish.event_id and self._cost_recorded(connection, f"api:{dimensions[TENANT]}", wish.event_id) is not None:
             return Decision(allowed=False, reason="event_id_conflict")
+        self._give_default(book, connection, dimensions)
         periods = book.periods(dimensions, wish.at)
-        if self._give_default(book, connection, dimensions):
-            periods = book.periods(dimensions, wish.at)
         if not periods and self._settings.unbudgeted == "deny":
             return Decision(allowed=False, reason="no_budget")
-        refusing = None
-        for period in periods:
-            committed = period.spent + period.reserved + period.unsettled
-            # A budget at its limit refuses even a call that seems to cost nothing.
-            full = committed + wish.estimate > period.budget.limit or committed >= period.budget.limit
-            if full and (refusing is None or period.end > refusing.end):
-                refusing = period
-        if refusing is not None:
-            return Decision(
-                allowed=False,
-                reason="budget_exceeded",
-                budget=refusing.budget,
-                estimate=wish.estimate,
-                spent=refusing.spent,
-                reserved=refusing.reserved,
-                unsettled=refusing.unsettled,
-                resets_at=refusing.end,
-                warning=True,
-            )
-        expires_at = wish.at + self._settings.reservation_seconds * MICROS_PER_SECOND
+        estimate = wish.estimate
+        if wish.at_least is not None:
+            left = min((period.budget.limit - period.committed for period in periods), default=estimate)
+            estimate = max(min(estimate, left), wish.at_least)
+        # A budget at its limit refuses even a call that seems to cost nothing. Of several, the one that resets last is named.
+        refusing = [period for period in periods if period.is_full or period.committed + estimate > period.budget.limit]
+        if refusing:
+            return max(refusing, key=lambda period: period.end).refuse(estimate)
+        expires_at = wish.at + (wish.seconds or self._settings.reservation_seconds) * MICROS_PER_SECOND
         reservation_id = named_id(dimensions[TENANT], wish.event_id) if wish.event_id else self._new_id(wish.at)
-        reservation = Reservation(reservation_id, wish.event_id, wish.at, expires_at, False, wish.estimate, dimensions)
+        reservation = Reservation(
+            reservation_id, wish.event_id, wish.at, expires_at, "open", estimate, dimensions, wish.kind, 0, stored=False
+        )
         reservation.periods = periods
         book.hold(reservation)
-        heapq.heappush(self._expiries, (expires_at, reservation.reservation_id))
-        self._reserved[reservation.reservation_id] = reservation
-        return self._admitted(reservation)
-
-    @staticmethod
-    def _admitted(reservation: Reservation) -> Decision:
-        periods = reservation.periods
-        return Decision(
-            allowed=True,
-            reservation_id=reservation.reservation_id,
-            estimate=reservation.estimate,
-            expires_at=reservation.expires_at,
-            warning=any(period.committed >= period.soft_limit for period in periods),
-            remaining=min((period.budget.limit - period.committed for period in periods), default=None),
-        )
+        self._touched_tenants.add(dimensions[TENANT])
+        self._pending.reservations[reservation_id] = reservation
+        return reservation.admit()
 
     def settle(self, call: Settle) -> Settled:
         """Record what a call cost, once per (source, event id), and give back what was set aside for it."""
         book, connection = self._open
-        usage = call.usage
+        # A copy: where the transaction collides with another replica's, the group is run once more from the beginning.
+        usage = copy(call.usage)
         reservation = self._reservation_of(book, call)
+        if reservation is not None and reservation.kind == "lease" and not usage.event_id:
+            return Settled(event_id="", cost=0, repeated=False, refused="event_id_needed")
         recorded = None
-        if not self._identify(call, reservation):
-            recorded = self._recorded.get((usage.source, usage.event_id))
-            if recorded is None:
-                recorded = known_event(connection, usage.source, usage.event_id)
+        if not self._identify(usage, call, reservation):
+            recorded = self._cost_recorded(connection, usage.source, usage.event_id)
         if recorded is not None:
-            if reservation is not None:
+            if reservation is not None and reservation.kind == "call":
                 self._release(book, reservation)
             return Settled(event_id=usage.event_id, cost=recorded, repeated=True)
         if reservation is not None:
@@ -184,32 +201,36 @@ class Engine:
         usage.timestamp = usage.timestamp or call.at
         periods = book.periods(scope_of(usage), usage.timestamp)
         if any(period.spent + usage.cost > MOST_NANOS for period in periods):
-            return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, refused=True)
-        if reservation is not None:
+            return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, refused="overflow")
+        if reservation is not None and reservation.kind == "lease":
+            book.draw(reservation, usage.cost)
+            self._pending.reservations[reservation.reservation_id] = reservation
+        elif reservation is not None:
             self._release(book, reservation)
         self._record(book, usage, call.at)
         return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, reservation_id=usage.reservation_id)
 
-    def _is_recorded(self, connection: Connection, source: str, event_id: str) -> bool:
-        return (source, event_id) in self._recorded or known_event(connection, source, event_id) is not None
+    def _cost_recorded(self, connection: Connection, source: str, event_id: str) -> int | None:
+        identity = source, event_id
+        pending = self._pending
+        if (recorded := pending.recorded.get(identity)) is not None:
+            return recorded
+        return pending.looked_up[identity] if identity in pending.looked_up else known_event(connection, source, event_id)
 
     @staticmethod
-    def _reservation_of(book: Book, call: Settle) -> Reservation | None:
-        usage = call.usage
-        if not call.reservation_id and not usage.event_id:
-            return book.oldest_anonymous(scope_of(usage))
-        reservation = book.reservations.get(call.reservation_id or named_id(usage.tenant_id, usage.event_id))
-        if reservation is not None and reservation.dimensions[TENANT] == usage.tenant_id:
-            return reservation
-        return None
+    def _reservation_of(book: Book | SharedBook, call: Settle) -> Reservation | None:
+        wanted = reservation_id_of(call)
+        if not wanted:
+            return book.oldest_anonymous(scope_of(call.usage))
+        reservation = book.find(wanted)
+        return reservation if reservation is not None and reservation.dimensions[TENANT] == call.usage.tenant_id else None
 
-    def _identify(self, call: Settle, reservation: Reservation | None) -> bool:
+    def _identify(self, usage: Usage, call: Settle, reservation: Reservation | None) -> bool:
         """Give the usage its identity; True where that cannot have been recorded yet, so that nobody needs to look.
 
         A reservation of ours that named no event has a source of its own for its tenant: no event id that a caller makes up can stand
         there, and what settles the reservation also ends it.
         """
-        usage = call.usage
         if usage.event_id:
             return False
         reservation_id = reservation.reservation_id if reservation is not None else call.reservation_id
@@ -221,69 +242,90 @@ class Engine:
         usage.event_id = reservation_id or self._new_id(call.at)
         return reservation is not None or not reservation_id
 
-    def _release(self, book: Book, reservation: Reservation) -> None:
+    def _release(self, book: Book | SharedBook, reservation: Reservation) -> None:
         book.release(reservation)
-        if self._reserved.pop(reservation.reservation_id, None) is None:
-            self._settled.append(reservation.reservation_id)
+        self._touched_tenants.add(reservation.dimensions[TENANT])
+        self._pending.end(reservation)
+
+    def release(self, end: Release) -> Released:
+        """Give back what is set aside: the call was not made, or the lease is no longer needed."""
+        book, _ = self._open
+        reservation = book.find(end.reservation_id)
+        if reservation is None or reservation.dimensions[TENANT] != end.tenant_id:
+            return Released(end.reservation_id, 0, False)
+        released = reservation.estimate
+        self._release(book, reservation)
+        return Released(end.reservation_id, released, True)
+
+    def resolve(self, word: Resolve) -> Settled | None:
+        """Take an operator's word for what a reservation has cost; None where there is no such reservation."""
+        book, connection = self._open
+        reservation = book.find(word.reservation_id)
+        if reservation is None:
+            return None
+        usage = reservation.resolved_by(word)
+        if reservation.kind == "lease" or self._cost_recorded(connection, usage.source, usage.event_id) is not None:
+            usage.source, usage.event_id = f"resolved:{usage.tenant_id}", self._new_id(word.at)
+        if any(period.spent + word.cost > MOST_NANOS for period in reservation.periods):
+            return Settled(event_id=usage.event_id, cost=word.cost, repeated=False, refused="overflow")
+        audit_resolution(connection, word, reservation)
+        self._release(book, reservation)
+        if word.cost:
+            self._record(book, usage, word.at)
+        return Settled(event_id=usage.event_id, cost=word.cost, repeated=False, reservation_id=word.reservation_id)
+
+    def reset(self, wish: Reset) -> bool:
+        """Begin a budget's period anew at nothing spent; False where there is no such budget. What is set aside stays set aside."""
+        book, connection = self._open
+        period = book.period_of(wish.budget, wish.at)
+        if period is None:
+            return False
+        self._flush(connection, book)
+        audit_reset(connection, wish, period)
+        reset_period(connection, wish.budget, period.start)
+        period.reset()
+        # Nothing of it is left to be written, but a server beside this process must hear of it.
+        book.touched[id(period)] = period
+        self._touched_tenants.add(period.budget.scope[TENANT])
+        return True
 
     def ingest(self, events: Sequence[Usage]) -> int:
-        """Record events that were metered elsewhere; returns how many of them were new."""
+        """Record events that were metered elsewhere (a list); returns how many of them were new."""
         book, connection = self._open
         known = known_events(connection, [(event.source, event.event_id) for event in events])
-        known.update(self._recorded)
+        known.update(self._pending.recorded)
         recorded = 0
         at = self._now()
         for event in events:
             identity = (event.source, event.event_id)
-            if identity not in known:
-                known[identity] = event.cost
-                self._record(book, event, at)
-                recorded += 1
+            if identity in known:
+                continue
+            if any(period.spent + event.cost > MOST_NANOS for period in book.periods(scope_of(event), event.timestamp)):
+                log.error("event not recorded: a sum would pass what 64 bits hold", source=event.source, event_id=event.event_id)
+                continue
+            known[identity] = event.cost
+            self._record(book, event, at)
+            recorded += 1
         return recorded
 
-    def _record(self, book: Book, usage: Usage, at: int) -> None:
-        row = msgspec.structs.astuple(usage)
-        self._usage.append(row)
-        self._recorded[usage.source, usage.event_id] = usage.cost
+    def _record(self, book: Book | SharedBook, usage: Usage, at: int) -> None:
+        row = self._pending.record(usage)
+        self._touched_tenants.add(usage.tenant_id)
         for period in book.periods(row[DIMENSION_SLICE], usage.timestamp):
-            period.spent += usage.cost
-            period.input_tokens += usage.input_tokens
-            period.output_tokens += usage.output_tokens
-            period.requests += 1
-            self._touched[id(period)] = period
+            period.add(usage)
+            book.touched[id(period)] = period
             if period.spent >= period.next_threshold:
-                self._cross(period, at)
-
-    def _cross(self, period: Period, at: int) -> None:
-        budget = period.budget
-        for ratio in thresholds_reached(budget, period.spent):
-            if str(ratio) not in period.crossed:
-                period.crossed.add(str(ratio))
-                self._crossed.append((budget.budget, period.start, str(ratio), at, period.spent, budget.limit))
-        period.aim()
+                self._pending.crossed += period.cross(at)
 
     def expire(self, at: int) -> int:
         """Move the reservations that expired by `at` to *unsettled*; returns how many."""
-        book, connection = self._open
-        # Settled reservations leave the queue only when they would have expired; at thousands a second they would fill the memory.
-        if len(self._expiries) > 2 * len(book.reservations) + 1024:
-            self._line_up(book)
-        expired = []
-        while self._expiries and self._expiries[0][0] <= at:
-            _, reservation_id = heapq.heappop(self._expiries)
-            reservation = book.reservations.get(reservation_id)
-            # A check that comes again after its usage has the id of the first one, which stands here too.
-            if reservation is not None and not reservation.unsettled and reservation.expires_at <= at:
-                book.mark_unsettled(reservation)
-                if reservation_id not in self._reserved:
-                    expired.append(reservation_id)
-        if expired:
-            mark_unsettled(connection, expired)
-        return len(expired)
-
-    def _line_up(self, book: Book) -> None:
-        self._expiries = [(held.expires_at, held.reservation_id) for held in book.reservations.values() if not held.unsettled]
-        heapq.heapify(self._expiries)
+        book, _ = self._open
+        due = book.due(at)
+        for reservation in due:
+            book.mark_unsettled(reservation)
+            self._touched_tenants.add(reservation.dimensions[TENANT])
+            self._pending.reservations[reservation.reservation_id] = reservation
+        return len(due)
 
     def _new_id(self, at: int) -> str:
         """Rises with time, so that the newest rows of an index lie together; the random part keeps engines apart."""
@@ -293,53 +335,65 @@ class Engine:
     # --- statements --------------------------------------------------------------------------------------------------------
 
     def put(self, connection: Connection, budget: Budget, actor: str) -> Budget | None:
-        """Write a budget, new or changed, with its audit entry; returns what it was before."""
-        book, _ = self._open
+        """Write a budget, new or changed, with its audit entry; returns what it was before. Raises `BudgetIsConfigured`."""
         now = self._now()
         before = store_budget(connection, budget, self._zone, now, actor)
-        book.put(budget, now)
+        if self._book is not None:
+            self._book.put(budget, now)
+        self._touched_tenants.add(budget.scope[TENANT])
         return before
 
-    def _give_default(self, book: Book, connection: Connection, dimensions: Dimensions) -> bool:
-        default = self._settings.default
-        tenant = dimensions[TENANT]
-        if default is None or not tenant or default.model not in ("*", dimensions[MODEL]) or book.covers_tenant(dimensions):
-            return False
-        model = "" if default.model == "*" else default.model
-        scope = tuple({"tenant_id": tenant, "model": model}.get(name, "") for name in DIMENSIONS)
-        name = budget_name(scope, "month")
-        if read_budget(connection, name) is not None:
-            return False
-        self.flush(connection)
-        self.put(connection, new_budget(self._settings, scope, "month", to_nanos(default.monthly_limit_usd), "default"), "default")
-        return True
+    def drop(self, connection: Connection, name: str, actor: str) -> None:
+        """Remove a budget, with its audit entry. Raises `BudgetIsConfigured`, or `LookupError` where there is no such budget."""
+        dropped = drop_budget(connection, name, self._now(), actor)
+        if self._book is not None:
+            self._book.remove(name)
+        self._touched_tenants.add(dropped.scope[TENANT])
+
+    def _missing_default(self, index: BudgetIndex, dimensions: Dimensions) -> Budget | None:
+        budget = default_budget(self._settings, dimensions)
+        return None if budget is None or budget.budget in index.budgets or index.covers_tenant(dimensions) else budget
+
+    def _give_default(self, book: Book | SharedBook, connection: Connection, dimensions: Dimensions) -> None:
+        budget = self._missing_default(book.index, dimensions)
+        if budget is not None and read_budget(connection, budget.budget) is None:
+            self._flush(connection, book)
+            self.put(connection, budget, "default")
+            if self._book is None:
+                book.index.put(budget)
+                self._made_default = True
 
     def put_configured(self, connection: Connection, budgets: Sequence[Budget]) -> None:
         """Make the budgets of origin `config` be exactly `budgets`. Raises `ValueError` where a name belongs to another origin."""
-        book, _ = self._open
         changed, gone = configured_changes(read_budgets(connection), budgets)
         for budget in changed:
             self.put(connection, budget, "config")
         for name in gone:
-            drop_budget(connection, name, self._now(), "config")
-            book.remove(name)
+            drop_budget(connection, name, self._now(), "config", configured=True)
+            if self._book is not None:
+                self._book.remove(name)
 
     def suspend(self, connection: Connection, tenant_id: str, *, reason: str, actor: str, run_id: str) -> bool:
-        """Deny every check of a tenant from now on; False where it was suspended already."""
-        book, _ = self._open
-        now = self._now()
-        changed = suspend_tenant(connection, tenant_id, reason=reason, actor=actor, run_id=run_id, now=now)
-        if changed:
-            after = {"reason": reason, "run_id": run_id}
-            append_audit(connection, at=now, actor=actor, action="suspend_tenant", subject=tenant_id, after=after)
-            book.suspended[tenant_id] = {"tenant_id": tenant_id, "reason": reason, "actor": actor, "run_id": run_id, "suspended_at": now}
-        return changed
+        """Deny every check of a tenant from now on, or of everybody (`EVERYBODY`); False where that was so already."""
+        suspended = store_suspension(connection, tenant_id, reason=reason, actor=actor, run_id=run_id, now=self._now())
+        if suspended is not None:
+            if self._book is not None:
+                self._book.index.suspended[tenant_id] = suspended
+            self._touched_tenants.add(tenant_id)
+        return suspended is not None
 
-    def resume(self, connection: Connection, tenant_id: str, *, actor: str) -> bool:
+    def resume(self, connection: Connection, tenant_id: str, *, actor: str, reason: str = "") -> bool:
         """Lift a suspension; False where there was none."""
-        book, _ = self._open
-        changed = resume_tenant(connection, tenant_id)
-        if changed:
-            before = book.suspended.pop(tenant_id)
-            append_audit(connection, at=self._now(), actor=actor, action="resume_tenant", subject=tenant_id, before=before)
-        return changed
+        lifted = lift_suspension(connection, tenant_id, actor=actor, reason=reason, now=self._now())
+        if lifted:
+            if self._book is not None:
+                self._book.index.suspended.pop(tenant_id, None)
+            self._touched_tenants.add(tenant_id)
+        return lifted
+
+
+def _write_periods(connection: Connection, book: Book | SharedBook) -> None:
+    if book.touched:
+        # In the order of their keys, as everyone locks them.
+        write_periods(connection, sorted(period.row() for period in book.touched.values()))
+        book.touched.clear()

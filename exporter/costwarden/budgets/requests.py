@@ -1,7 +1,7 @@
-"""What an application sends to the budget service: the requests of `/check`, `/track` and `/set`."""
+"""What an application sends to the budget service: the requests of `/check`, `/track`, `/lease`, `/release` and `/set`."""
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Annotated
 
 import msgspec
@@ -52,14 +52,28 @@ class _Call(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CheckRequest(_Call, kw_only=True, forbid_unknown_fields=True):
-    """May this call be made? Sizes that are not known take the configured assumption."""
+    """May this call be made? A size that is not known is what 95 % of the calls like it had, or the configured assumption."""
 
     estimated_input_tokens: Count | None = None
     estimated_output_tokens: Count | None = None
+    max_tokens: Count | None = None
+    """Another name of `estimated_output_tokens`."""
     images: Count = 0
+    audio_seconds: Decimal | None = None
+    """Length of audio that is sold by time."""
+    service_tier: Name = ""
+    """`batch`, `flex` or `priority`; empty is the provider's standard."""
+    requests: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """Calls in the job: sizes are those of one call, and the reservation is a lease that the calls' tracks draw from."""
 
     def __post_init__(self) -> None:
         _check_names(self)
+        _without_nul(self.service_tier)
+        _check_audio(self.audio_seconds)
+        if self.max_tokens is not None:
+            if self.estimated_output_tokens is not None:
+                raise ValueError("give `estimated_output_tokens` or `max_tokens`, not both")
+            self.estimated_output_tokens, self.max_tokens = self.max_tokens, None
 
 
 class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
@@ -82,12 +96,21 @@ class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
     input_audio_tokens: Count = 0
     output_audio_tokens: Count = 0
     images: Count = 0
+    audio_seconds: Decimal | None = None
+    """Length of audio that is sold by time."""
+    service_tier: Name = ""
+    """`batch`, `flex` or `priority`; empty is the provider's standard."""
     success: bool = True
     cost_usd: Decimal | None = None
     """What it cost, where the caller knows better than the price book."""
+    response: msgspec.Raw = msgspec.Raw()
+    """The provider's answer as it came: provider, model, operation, tier and quantities that are not given are read from it."""
 
     def __post_init__(self) -> None:
-        _check_names(self)
+        if not bytes(self.response):
+            _check_names(self)
+        _without_nul(*self.dimensions, self.event_id, self.service_tier)
+        _check_audio(self.audio_seconds)
         if (self.input_tokens and self.prompt_tokens) or (self.output_tokens and self.completion_tokens):
             raise ValueError("give `input_tokens` or `prompt_tokens`, `output_tokens` or `completion_tokens`, not both")
         if self.reservation_id and not _RESERVATION_ID.fullmatch(self.reservation_id):
@@ -95,6 +118,67 @@ class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(f"`reservation_id` {self.reservation_id!r} is not one that a check has given")
         if self.cost_usd is not None and not (self.cost_usd.is_finite() and 0 <= self.cost_usd <= MOST_USD_PER_CALL):
             raise ValueError(f"`cost_usd` must be from 0 to {MOST_USD_PER_CALL}")
+
+
+class LeaseRequest(_Call, kw_only=True, forbid_unknown_fields=True):
+    """A slice of budget, to be spent without asking for each call. Where less is left, what is left is granted."""
+
+    amount_usd: Decimal
+    seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    """Until it expires; what is not given back by then becomes unsettled."""
+
+    def __post_init__(self) -> None:
+        _check_names(self)
+        _check_amount("amount_usd", self.amount_usd, MOST_USD_PER_CALL)
+        if not self.amount_usd:
+            raise ValueError("`amount_usd` must be above 0")
+
+
+class ReleaseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Nothing more will be spent on a reservation: the call was not made, or the lease is no longer needed."""
+
+    tenant_id: RequiredName
+    reservation_id: Annotated[str, Meta(max_length=600)] = ""
+    event_id: Name = ""
+    """Of the check, instead of `reservation_id`."""
+
+    def __post_init__(self) -> None:
+        _without_nul(self.tenant_id, self.reservation_id, self.event_id)
+        if bool(self.reservation_id) == bool(self.event_id):
+            raise ValueError("give either `reservation_id` or `event_id`")
+
+
+class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What an unsettled call has cost, by an operator's word: 0 where it was never made."""
+
+    cost_usd: Decimal
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+    def __post_init__(self) -> None:
+        _check_amount("cost_usd", self.cost_usd, MOST_USD_PER_CALL)
+
+
+class ReasonRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Why: of a reset and of an emergency stop. It is kept in the audit log."""
+
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+def _check_amount(name: str, amount: Decimal, most: int) -> None:
+    if not (amount.is_finite() and 0 <= amount <= most):
+        raise ValueError(f"`{name}` must be from 0 to {most}")
+    if amount != round(amount, 9):
+        raise ValueError(f"`{name}` is finer than a nano-dollar (9 decimal places)")
+
+
+def _check_audio(seconds: Decimal | None) -> None:
+    if seconds is not None and not (seconds.is_finite() and 0 <= seconds <= 1_000_000):
+        raise ValueError("`audio_seconds` must be from 0 to 1000000")
+
+
+def audio_milliseconds(seconds: Decimal | None) -> int:
+    """Whole milliseconds, begun ones counted: as `model.Usage` has them."""
+    return 0 if seconds is None else int((seconds * 1000).to_integral_value(ROUND_CEILING))
 
 
 def _check_names(call: _Call) -> None:
@@ -110,14 +194,20 @@ def _without_nul(*names: str) -> None:
 
 
 class SetRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A budget of a tenant: `monthly_limit_usd` for `model`, or for all its models together where none is named."""
+    """A budget of a tenant, for `model`, or for all its models together where none is named: `monthly_limit_usd`, or that of a `tier`."""
 
     tenant_id: RequiredName
     model: Name = ""
-    monthly_limit_usd: Decimal
+    monthly_limit_usd: Decimal | None = None
+    tier: Name = ""
+    """A tier of the configuration, whose limit the budget follows; `custom` says that `monthly_limit_usd` is its own."""
 
     def __post_init__(self) -> None:
         _without_nul(self.tenant_id, self.model)
+        if (self.monthly_limit_usd is None) == (self.tier in ("", "custom")):
+            raise ValueError("give either `monthly_limit_usd` or a `tier`")
+        if self.monthly_limit_usd is None:
+            return
         if not (self.monthly_limit_usd.is_finite() and 0 <= self.monthly_limit_usd <= 1_000_000_000):
             raise ValueError("`monthly_limit_usd` must be from 0 to 1000000000")
         if self.monthly_limit_usd != round(self.monthly_limit_usd, 9):

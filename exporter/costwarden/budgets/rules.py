@@ -30,7 +30,9 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: tuple[Decimal, ...]
     action: str
     origin: str
-    """`api`, `config` or `default`."""
+    """Who made it: `api`, `config`, `default` or `apply`."""
+    tier: str = ""
+    """The tier that its limit follows; empty where the limit was given."""
 
     @property
     def soft_limit(self) -> int:
@@ -87,6 +89,21 @@ def period_bounds(period: str, at: int, zone: ZoneInfo) -> tuple[int, int]:
 
 def _in_zone(wall: datetime, zone: ZoneInfo) -> int:
     return to_micros(wall.replace(tzinfo=zone).astimezone(UTC))
+
+
+class PeriodBounds:
+    """`period_bounds` in one zone. Remembers the last period of each kind, which nearly every question is about."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._last: dict[str, tuple[int, int]] = {}
+
+    def of(self, period: str, at: int) -> tuple[int, int]:
+        """The half-open range of microseconds of the period that holds `at`."""
+        last = self._last.get(period)
+        if last is None or not last[0] <= at < last[1]:
+            last = self._last[period] = period_bounds(period, at, self._zone)
+        return last
 
 
 V = TypeVar("V")

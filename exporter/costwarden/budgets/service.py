@@ -1,32 +1,70 @@
 """The budget service: requests of applications to priced wishes, and the engine's decisions to answers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import msgspec
+import structlog
 
-from costwarden.budgets.calls import Decision, Reserve, Settle, Settled
+from costwarden.budgets.calls import Decision, Release, Released, Reserve, Reset, Resolve, Settle, Settled, named_id
 from costwarden.budgets.engine import Engine
-from costwarden.budgets.requests import MOST_USD_PER_CALL, CheckRequest, SetRequest, TrackRequest
+from costwarden.budgets.estimates import LearnedSizes
+from costwarden.budgets.index import EVERYBODY
+from costwarden.budgets.requests import (
+    MOST_USD_PER_CALL,
+    CheckRequest,
+    LeaseRequest,
+    ReleaseRequest,
+    ResolveRequest,
+    SetRequest,
+    TrackRequest,
+    audio_milliseconds,
+)
 from costwarden.budgets.rules import Budget, period_bounds
 from costwarden.budgets.settings import BudgetsSettings
 from costwarden.budgets.status import BudgetStatus, budget_statuses
-from costwarden.budgets.store import configured_budgets, new_budget
-from costwarden.ledger import Ledger, LedgerUnavailable
-from costwarden.ledger.budgets import read_suspended
+from costwarden.budgets.store import configured_budgets
+from costwarden.budgets.tiers import limited_budget, lost_tiers, tier_changes
+from costwarden.ledger import Connection, Ledger, LedgerUnavailable
+from costwarden.ledger.budgets import read_budgets, read_suspended
 from costwarden.ledger.usage import spend_between
-from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, NANOS_PER_USD, Usage, from_nanos, round_to_nanos, to_micros, to_nanos
-from costwarden.pricing.price_book import Alternative, PriceBook
+from costwarden.metering.responses import Consumed, read_response
+from costwarden.model import (
+    DIMENSIONS,
+    MICROS_PER_SECOND,
+    NANOS_PER_USD,
+    TOKEN_CLASSES,
+    Usage,
+    from_nanos,
+    round_to_nanos,
+    to_micros,
+    to_nanos,
+)
+from costwarden.pricing.price_book import Alternative, PriceBook, UnknownPrice
 
 # A caller's clock may run ahead by this much; beyond it, a timestamp would spend a period that nobody checks yet.
 CLOCK_SKEW_SECONDS = 300
 
+JOB_SECONDS = 86_400
+"""A batch of calls is answered within a day: the window of OpenAI's and Anthropic's batch APIs."""
+
+_MILLION = 1_000_000
+
+_NAMES_OF_A_RESPONSE = ("provider", "model", "operation", "service_tier")
+_QUANTITIES_OF_A_RESPONSE = (*TOKEN_CLASSES, "images", "audio_milliseconds")
+
+EVENTS_A_STEP = 200
+"""Recorded at once: a step of so many takes some milliseconds, and every check waits for it."""
+
 OLDEST_EVENT_SECONDS = 35 * 86_400
 """An event may come late, from a queue say; an older one tells of a wrong clock, and would spend a month that nobody looks at."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class TenantStatus(msgspec.Struct, kw_only=True):
@@ -40,6 +78,19 @@ class TenantStatus(msgspec.Struct, kw_only=True):
     """Why the tenant is suspended; empty where it is not."""
     suspended_by_run_id: str
     """The remediation run that suspended it; empty where a person did."""
+    valid_until: int
+    """The microsecond at which a period ends, and figures begin anew though nothing is written."""
+
+
+class LeasePrices(msgspec.Struct, frozen=True):
+    """What a lease's holder must take a call for, at most: dollars a million tokens (the dearest context tier), a call, an image."""
+
+    input_usd_mtok: Decimal
+    output_usd_mtok: Decimal | None
+    """None where output has no price, as with embeddings: a call for some has to be checked."""
+    usd_per_call: Decimal
+    usd_per_image: Decimal | None
+    """As `output_usd_mtok`."""
 
 
 class BudgetService:
@@ -54,6 +105,12 @@ class BudgetService:
         self._settings = settings
         self._zone = zone
         self._now = now
+        self.sizes = LearnedSizes(settings)
+
+    @property
+    def settings(self) -> BudgetsSettings:
+        """The section `budgets` in force."""
+        return self._settings
 
     @property
     def prices(self) -> PriceBook:
@@ -65,10 +122,18 @@ class BudgetService:
 
         Raises `ValueError` where a configured budget's name is taken; then nothing has changed.
         """
-        budgets = configured_budgets(settings)
-        self._ledger.write(lambda connection: self._engine.put_configured(connection, budgets))
+        self._ledger.write(lambda connection: self._bring_in(connection, settings))
         self._engine.configure(settings)
+        self.sizes.configure(settings)
         self._settings, self._prices = settings, prices
+
+    def _bring_in(self, connection: Connection, settings: BudgetsSettings) -> None:
+        self._engine.put_configured(connection, configured_budgets(settings))
+        known = read_budgets(connection)
+        for budget in tier_changes(known, settings):
+            self._engine.put(connection, budget, "config")
+        if lost := lost_tiers(known, settings):
+            log.warning("budgets follow tiers that are not configured; they keep their limits", tiers=lost)
 
     async def check(self, request: CheckRequest) -> Decision:
         """Reserve what the call may cost.
@@ -76,19 +141,78 @@ class BudgetService:
         Raises `UnknownPrice` where that is not known and the configuration says to refuse, `ValueError` where it cannot be meant.
         """
         at = self._now()
-        sizes = self._sizes(request)
+        input_tokens, output_tokens = self.sizes.sizes(request)
         priced = self._prices.estimate(
             provider=request.provider,
             model=request.model,
             operation=request.operation,
-            input_tokens=sizes[0],
-            output_tokens=sizes[1],
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
             images=request.images,
+            audio_milliseconds=audio_milliseconds(request.audio_seconds),
+            service_tier=request.service_tier,
             at=at,
         )
-        _plausible(priced.cost)
-        wish = Reserve(request.dimensions, priced.cost, at, request.event_id)
+        estimate = priced.cost * request.requests
+        _plausible(estimate)
+        is_job = request.requests > 1
+        wish = Reserve(request.dimensions, estimate, at, request.event_id, "lease" if is_job else "call", JOB_SECONDS if is_job else 0)
         return await self._ledger.writer.step(self._engine.reserve, wish)
+
+    async def lease(self, request: LeaseRequest) -> Decision:
+        """Set a slice aside from which calls are settled one by one, or what is left of it; what is not used comes back by `release`."""
+        at, amount = self._now(), to_nanos(request.amount_usd)
+        wish = Reserve(request.dimensions, amount, at, request.event_id, "lease", request.seconds, at_least=1)
+        return await self._ledger.writer.step(self._engine.reserve, wish)
+
+    def lease_prices(self, request: LeaseRequest) -> LeasePrices | None:
+        """What the lease's holder prices calls by; None where nobody knows what they cost."""
+        per_call = self._unit_price(request)
+        per_input = self._unit_price(request, input_tokens=_MILLION)
+        # With as large a prompt: the answer to a long one has a higher price with some providers.
+        both = self._unit_price(request, input_tokens=_MILLION, output_tokens=_MILLION)
+        per_image = self._unit_price(request, images=1)
+        if per_input is None and both is None and per_image is None:
+            return None
+        call, tokens = per_call or 0, per_input or 0
+        return LeasePrices(
+            from_nanos(max(0, tokens - call)),
+            None if both is None else from_nanos(max(0, both - max(tokens, call))),
+            from_nanos(call),
+            None if per_image is None else from_nanos(max(0, per_image - call)),
+        )
+
+    def lease_sizes(self, request: LeaseRequest) -> tuple[int, int]:
+        """Input and output tokens that the lease's holder takes a call for that does not say how large it is."""
+        return self.sizes.sizes(CheckRequest(**{name: getattr(request, name) for name in DIMENSIONS}))
+
+    def _unit_price(self, request: LeaseRequest, *, input_tokens: int = 0, output_tokens: int = 0, images: int = 0) -> int | None:
+        try:
+            return self._prices.estimate(
+                provider=request.provider,
+                model=request.model,
+                operation=request.operation,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                images=images,
+                at=self._now(),
+            ).cost
+        except UnknownPrice:
+            return None
+
+    async def release(self, request: ReleaseRequest) -> Released:
+        """Give back what a call that was not made, or a lease that is no longer needed, has set aside."""
+        reservation_id = request.reservation_id or named_id(request.tenant_id, request.event_id)
+        return await self._ledger.writer.step(self._engine.release, Release(request.tenant_id, reservation_id))
+
+    async def resolve(self, reservation_id: str, request: ResolveRequest, actor: str) -> Settled | None:
+        """End a reservation by an operator's word for its cost; None where there is no such reservation."""
+        word = Resolve(reservation_id, to_nanos(request.cost_usd), request.reason, actor, self._now())
+        return await self._ledger.writer.step(self._engine.resolve, word)
+
+    async def reset(self, budget: str, reason: str, actor: str) -> bool:
+        """Begin a budget's current period anew; False where there is no such budget."""
+        return await self._ledger.writer.step(self._engine.reset, Reset(budget, reason, actor, self._now()))
 
     def alternative(self, request: CheckRequest, decision: Decision) -> Alternative | None:
         """The cheapest configured model that the refused call could use within what is left."""
@@ -97,26 +221,39 @@ class BudgetService:
         left = max(0, decision.budget.limit - decision.spent - decision.reserved - decision.unsettled)
         # A budget of one model does not hold another one back.
         model_budget = decision.budget.scope[DIMENSIONS.index("model")] != ""
-        sizes = self._sizes(request)
+        input_tokens, output_tokens = self.sizes.sizes(request)
         return self._prices.cheaper(
             provider=request.provider,
             model=request.model,
             operation=request.operation,
-            input_tokens=sizes[0],
-            output_tokens=sizes[1],
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
             images=request.images,
             at=self._now(),
             available=decision.estimate if model_budget else left,
         )
 
-    def _sizes(self, request: CheckRequest) -> tuple[int, int]:
-        given = request.estimated_input_tokens, request.estimated_output_tokens
-        assumed = self._settings.assumed_input_tokens, self._settings.assumed_output_tokens
-        return given[0] if given[0] is not None else assumed[0], given[1] if given[1] is not None else assumed[1]
-
     async def track(self, request: TrackRequest) -> Settled:
         """Record what a call used and settle its reservation. Raises `ValueError` for a timestamp or a cost that cannot be meant."""
         at = self._now()
+        return await self._ledger.writer.step(self._engine.settle, Settle(self._usage_of(request, at), request.reservation_id, at))
+
+    async def record(self, requests: Sequence[TrackRequest]) -> list[Settled]:
+        """As `track`, of many calls, each once; none where one of them cannot be meant (`ValueError`)."""
+        at = self._now()
+        calls, answers = [], []
+        for number, request in enumerate(requests, 1):
+            calls.append(Settle(self._usage_of(request, at), request.reservation_id, at))
+            if number % EVENTS_A_STEP == 0:
+                await asyncio.sleep(0)
+        for begin in range(0, len(calls), EVENTS_A_STEP):
+            answers += await self._ledger.writer.step(self._settle_all, calls[begin : begin + EVENTS_A_STEP])
+        return answers
+
+    def _settle_all(self, calls: Sequence[Settle]) -> list[Settled]:
+        return [self._engine.settle(call) for call in calls]
+
+    def _usage_of(self, request: TrackRequest, at: int) -> Usage:
         usage = Usage(
             source=f"api:{request.tenant_id}",
             event_id=request.event_id,
@@ -139,8 +276,12 @@ class BudgetService:
             input_audio_tokens=request.input_audio_tokens,
             output_audio_tokens=request.output_audio_tokens,
             images=request.images,
+            audio_milliseconds=audio_milliseconds(request.audio_seconds),
+            service_tier=request.service_tier,
             success=request.success,
         )
+        if body := bytes(request.response):
+            _fill_in(usage, read_response(body))
         if request.cost_usd is not None:
             # Rounded first: a caller may send more digits than exact arithmetic holds.
             usage.cost, usage.priced_by = round_to_nanos(round(request.cost_usd, 9)), "caller"
@@ -148,14 +289,31 @@ class BudgetService:
             priced = self._prices.price(usage if usage.timestamp else msgspec.structs.replace(usage, timestamp=at))
             usage.cost, usage.priced_by = priced.cost, priced.priced_by
             _plausible(usage.cost)
-        return await self._ledger.writer.step(self._engine.settle, Settle(usage, request.reservation_id, at))
+        return usage
 
     async def set(self, request: SetRequest, actor: str) -> Budget:
-        """Give a tenant a monthly budget, or change it. Raises `BudgetIsConfigured`."""
+        """Give a tenant a monthly budget, or change it. Raises `BudgetIsConfigured`, or `UnknownTier`."""
         scope = tuple({"tenant_id": request.tenant_id, "model": request.model}.get(name, "") for name in DIMENSIONS)
-        budget = new_budget(self._settings, scope, "month", to_nanos(Decimal(request.monthly_limit_usd)))
+        limit = None if request.monthly_limit_usd is None else to_nanos(request.monthly_limit_usd)
+        budget = limited_budget(self._settings, scope, "month", limit, request.tier)
         await self._ledger.write_async(lambda connection: self._engine.put(connection, budget, actor))
         return budget
+
+    async def put(self, budget: Budget, actor: str) -> Budget | None:
+        """Write a budget of any scope and period; returns what it was before. Raises `BudgetIsConfigured`."""
+        return await self._ledger.write_async(lambda connection: self._engine.put(connection, budget, actor))
+
+    async def delete(self, budget: str, actor: str) -> None:
+        """Remove a budget. Raises `BudgetIsConfigured`, or `LookupError` where there is no such budget."""
+        await self._ledger.write_async(lambda connection: self._engine.drop(connection, budget, actor))
+
+    async def emergency_stop(self, reason: str, actor: str) -> bool:
+        """Deny every check of everybody, until it is lifted, also after a restart; False where that was so already."""
+        return await self.suspend(EVERYBODY, reason=reason, run_id="", actor=actor)
+
+    async def lift(self, reason: str, actor: str) -> bool:
+        """End the emergency stop; False where there was none."""
+        return await self._ledger.write_async(lambda connection: self._engine.resume(connection, EVERYBODY, actor=actor, reason=reason))
 
     async def suspend(self, tenant_id: str, *, reason: str, run_id: str, actor: str) -> bool:
         """Deny every check of the tenant; False where it was suspended already."""
@@ -174,21 +332,40 @@ class BudgetService:
         start, end = period_bounds("month", now, self._zone)
         with self._ledger.read() as connection:
             suspended = read_suspended(connection).get(tenant_id)
+            budgets = budget_statuses(connection, self._zone, now, tenant_id)
             return TenantStatus(
                 tenant_id=tenant_id,
-                budgets=budget_statuses(connection, self._zone, now, tenant_id),
+                budgets=budgets,
                 month_spent=spend_between(connection, scope, start, end).cost,
                 suspended=suspended["reason"] if suspended else "",
                 suspended_by_run_id=suspended["run_id"] if suspended else "",
+                valid_until=min(end, *(found.resets_at for found in budgets)) if budgets else end,
             )
 
-    async def expire_reservations(self, interval_seconds: float) -> None:
-        """Move reservations to *unsettled* as they expire, until cancelled. A ledger that is down is tried again."""
+    async def keep_up(self, interval_seconds: float) -> None:
+        """Move reservations to *unsettled* as they expire, and learn from what is recorded, until cancelled.
+
+        A ledger that is down is tried again.
+        """
         while True:
             await asyncio.sleep(interval_seconds)
             self._ledger.check_file()
             with suppress(LedgerUnavailable):
                 await self._ledger.writer.step(self._engine.expire, self._now())
+                await asyncio.to_thread(self.learn)
+
+    def learn(self) -> None:
+        """Take over how large the newest recorded calls were. Raises `LedgerUnavailable`."""
+        with self._ledger.read() as connection:
+            self.sizes.refresh(connection)
+
+
+def _fill_in(usage: Usage, consumed: Consumed) -> None:
+    for name in (*_NAMES_OF_A_RESPONSE, *_QUANTITIES_OF_A_RESPONSE):
+        if not getattr(usage, name):
+            setattr(usage, name, getattr(consumed, name))
+    if not usage.model and not usage.operation:
+        raise ValueError("`response` names neither a model nor an operation: name one of them, it tells the price")
 
 
 def _plausible(cost: int) -> None:

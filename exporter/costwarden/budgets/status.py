@@ -1,15 +1,14 @@
 """How budgets stand: read from the ledger, by the API, the command line and the metrics page alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from costwarden.budgets.rules import Budget, ScopeIndex, period_bounds
+from costwarden.budgets.rules import Budget, PeriodBounds
 from costwarden.budgets.store import budget_of
 from costwarden.ledger import Connection
-from costwarden.ledger.budgets import read_budgets, read_crossed, read_periods, read_reservations
-from costwarden.ledger.usage import Spend
+from costwarden.ledger.budgets import read_budgets, read_crossed, read_periods
 
 
 class BudgetStatus(msgspec.Struct, kw_only=True):
@@ -43,33 +42,31 @@ class BudgetStatus(msgspec.Struct, kw_only=True):
 
 def budget_statuses(connection: Connection, zone: ZoneInfo, now: int, tenant_id: str | None = None) -> list[BudgetStatus]:
     """Every budget by name, or those of one tenant, as of `now`."""
-    budgets = [budget_of(row) for row in read_budgets(connection, tenant_id)]
-    bounds = [period_bounds(budget.period, now, zone) for budget in budgets]
-    spends = read_periods(connection, [(budget.budget, start) for budget, (start, _) in zip(budgets, bounds, strict=True)])
+    return statuses_of(connection, zone, now, [budget_of(row) for row in read_budgets(connection, tenant_id)])
+
+
+def statuses_of(connection: Connection, zone: ZoneInfo, now: int, budgets: Sequence[Budget]) -> list[BudgetStatus]:
+    """How these budgets stand as of `now`."""
+    calendar = PeriodBounds(zone)
+    bounds = [calendar.of(budget.period, now) for budget in budgets]
+    rows = read_periods(connection, [(budget.budget, start) for budget, (start, _) in zip(budgets, bounds, strict=True)])
     statuses = []
-    index: ScopeIndex[BudgetStatus] = ScopeIndex()
     for budget, (start, end) in zip(budgets, bounds, strict=True):
-        spend = spends.get((budget.budget, start), Spend())
-        status = BudgetStatus(
-            budget=budget,
-            spent=spend.cost,
-            reserved=0,
-            unsettled=0,
-            input_tokens=spend.input_tokens,
-            output_tokens=spend.output_tokens,
-            requests=spend.requests,
-            period_start=start,
-            resets_at=end,
+        figures = rows.get((budget.budget, start))
+        spent, input_tokens, output_tokens, requests, reserved, unsettled = (0,) * 6 if figures is None else figures[2:8]
+        statuses.append(
+            BudgetStatus(
+                budget=budget,
+                spent=spent,
+                reserved=reserved,
+                unsettled=unsettled,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                requests=requests,
+                period_start=start,
+                resets_at=end,
+            )
         )
-        statuses.append(status)
-        index.add(budget.scope, status)
-    for _, _, created_at, _, state, estimate, *dimensions in read_reservations(connection, tenant_id):
-        for status in index.matching(dimensions):
-            if status.period_start <= created_at < status.resets_at:
-                if state == "open":
-                    status.reserved += estimate
-                else:
-                    status.unsettled += estimate
     return statuses
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from costwarden.budgets.rules import Budget, Dimensions, budget_name, period_bounds, scope_of
-from costwarden.budgets.settings import BudgetsSettings
+from costwarden.budgets.settings import CUSTOM_TIER, BudgetsSettings
 from costwarden.ledger import Connection
 from costwarden.ledger.audit import append_audit
-from costwarden.ledger.budgets import BudgetRow, delete_budget, put_budget, read_budget
-from costwarden.model import to_nanos
+from costwarden.ledger.budgets import BudgetRow, delete_budget, put_budget, read_budget, read_suspended, resume_tenant, suspend_tenant
+from costwarden.model import DIMENSIONS, to_nanos
+
+_TENANT, _MODEL = DIMENSIONS.index("tenant_id"), DIMENSIONS.index("model")
 
 
 def budget_of(row: BudgetRow) -> Budget:
@@ -23,10 +26,11 @@ def budget_of(row: BudgetRow) -> Budget:
         thresholds=tuple(Decimal(ratio) for ratio in row.thresholds),
         action=row.action,
         origin=row.origin,
+        tier=row.tier,
     )
 
 
-def new_budget(settings: BudgetsSettings, scope: Dimensions, period: str, limit: int, origin: str = "api") -> Budget:
+def new_budget(settings: BudgetsSettings, scope: Dimensions, period: str, limit: int, origin: str = "api", tier: str = "") -> Budget:
     """A budget of `limit` nano-dollars with the section's soft limit and thresholds, named after its scope and period."""
     return Budget(
         budget=budget_name(scope, period),
@@ -37,7 +41,18 @@ def new_budget(settings: BudgetsSettings, scope: Dimensions, period: str, limit:
         thresholds=settings.thresholds,
         action="",
         origin=origin,
+        tier=tier,
     )
+
+
+def default_budget(settings: BudgetsSettings, dimensions: Dimensions) -> Budget | None:
+    """The budget that a tenant without one gets at such a call; None where the configuration gives it none."""
+    default, tenant = settings.default, dimensions[_TENANT]
+    if default is None or not tenant or default.model not in ("*", dimensions[_MODEL]):
+        return None
+    model = "" if default.model == "*" else default.model
+    scope = tuple({"tenant_id": tenant, "model": model}.get(name, "") for name in DIMENSIONS)
+    return new_budget(settings, scope, "month", to_nanos(settings.default_limit_usd), "default", default.tier)
 
 
 def configured_budgets(settings: BudgetsSettings) -> list[Budget]:
@@ -47,11 +62,12 @@ def configured_budgets(settings: BudgetsSettings) -> list[Budget]:
             budget=configured.name,
             scope=scope_of(configured.scope),
             period=configured.period,
-            limit=to_nanos(configured.limit_usd),
+            limit=to_nanos(settings.limit_usd_of(configured)),
             soft_limit_ratio=configured.soft_limit_ratio or settings.soft_limit_ratio,
             thresholds=settings.thresholds,
             action=configured.action,
             origin="config",
+            tier="" if configured.tier == CUSTOM_TIER else configured.tier,
         )
         for configured in settings.configured
     ]
@@ -79,17 +95,47 @@ def store_budget(connection: Connection, budget: Budget, zone: ZoneInfo, now: in
         thresholds=tuple(str(ratio) for ratio in budget.thresholds),
         action=budget.action,
         origin=budget.origin,
+        tier=budget.tier,
     )
     put_budget(connection, row, *period_bounds(budget.period, now, zone), now)
     append_audit(connection, at=now, actor=actor, action="set_budget", subject=budget.budget, before=before, after=budget)
     return before
 
 
-def drop_budget(connection: Connection, name: str, now: int, actor: str) -> None:
-    """Remove a budget, with its audit entry."""
+def drop_budget(connection: Connection, name: str, now: int, actor: str, *, configured: bool = False) -> Budget:
+    """Remove a budget, with its audit entry; returns what it was.
+
+    Raises `LookupError` where there is no such budget, and `BudgetIsConfigured` where it belongs to the configuration and the caller is
+    not that (`configured`).
+    """
     found = read_budget(connection, name)
+    if found is None:
+        raise LookupError(f"there is no budget `{name}`")
+    if found.origin == "config" and not configured:
+        raise BudgetIsConfigured(f"the budget `{name}` belongs to the configuration file: remove it there")
     delete_budget(connection, name)
     append_audit(connection, at=now, actor=actor, action="delete_budget", subject=name, before=found)
+    return budget_of(found)
+
+
+def store_suspension(connection: Connection, tenant_id: str, *, reason: str, actor: str, run_id: str, now: int) -> dict[str, Any] | None:
+    """Suspend a tenant, or everybody (the empty id), with the audit entry; its row, or None where that was so already."""
+    if not suspend_tenant(connection, tenant_id, reason=reason, actor=actor, run_id=run_id, now=now):
+        return None
+    action = "suspend_tenant" if tenant_id else "emergency_stop"
+    append_audit(connection, at=now, actor=actor, action=action, subject=tenant_id, after={"reason": reason, "run_id": run_id})
+    return {"tenant_id": tenant_id, "reason": reason, "actor": actor, "run_id": run_id, "suspended_at": now}
+
+
+def lift_suspension(connection: Connection, tenant_id: str, *, actor: str, reason: str, now: int) -> bool:
+    """Lift a suspension, with the audit entry; False where there was none."""
+    before = read_suspended(connection).get(tenant_id)
+    if not resume_tenant(connection, tenant_id):
+        return False
+    action = "resume_tenant" if tenant_id else "lift_emergency_stop"
+    after = {"reason": reason} if reason else None
+    append_audit(connection, at=now, actor=actor, action=action, subject=tenant_id, before=before, after=after)
+    return True
 
 
 def configured_changes(known: Sequence[BudgetRow], wanted: Sequence[Budget]) -> tuple[list[Budget], list[str]]:
