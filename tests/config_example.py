@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from costwarden.config import Config, _models_in
+from costwarden.config import Config
+from costwarden.strict_yaml import models_in
 
 WIDTH = 140
 INDENT = "  "
@@ -29,7 +30,9 @@ EXAMPLES: dict[str, Any] = {
             {"name": "applications", "role": "service", "secret": {"file": "tokens/applications"}},
             {"name": "on-call", "role": "operator", "secret": {"file": "tokens/on-call"}},
             {"name": "deployment", "role": "admin", "secret": {"env": "COSTWARDEN_ADMIN_TOKEN"}},
-        ]
+            {"name": "acme", "role": "tenant-admin", "tenant_id": "acme", "secret": {"file": "tokens/acme"}},
+        ],
+        "jwt": {"jwks_url": "https://id.example.com/keys", "issuer": "https://id.example.com", "audience": ["costwarden"]},
     },
     "sources": [
         {"name": "aws", "path": "bills/aws"},
@@ -66,9 +69,31 @@ EXAMPLES: dict[str, Any] = {
         "configured": [
             {"name": "acme", "scope": {"tenant_id": "acme"}, "limit_usd": 500, "action": "suspend-ai-tenant"},
             {"name": "reports-daily", "scope": {"feature": "reports"}, "period": "day", "limit_usd": 25.5},
+            {"name": "globex", "scope": {"tenant_id": "globex"}, "tier": "enterprise"},
             {"name": "everything", "limit_usd": 20000, "soft_limit_ratio": 0.9},
         ]
     },
+    "guardrails": [
+        {"name": "daily", "metric": "daily_cost", "threshold_usd": 1000, "severity": "high", "actions": ["alert", "notify"]},
+        {
+            "name": "acme-hourly",
+            "metric": "hourly_cost",
+            "scope": {"tenant_id": "acme"},
+            "threshold_usd": 50,
+            "actions": ["suspend-ai-tenant"],
+        },
+        {"name": "cap", "metric": "monthly_cost", "threshold_usd": 25000, "severity": "critical", "actions": ["block_requests"]},
+        {
+            "name": "runaway",
+            "metric": "hourly_cost",
+            "trailing": True,
+            "threshold_usd": 5000,
+            "severity": "emergency",
+            "actions": ["alert", "emergency_stop"],
+            "cool_down_minutes": 240,
+        },
+    ],
+    "otlp": {"cached_tokens": {"my-own-tracer": "excluded"}},
     "cloud_budgets": [
         {"name": "aws", "monthly_limit_usd": 10000, "scope": {"provider": "aws"}},
         {"name": "aws-dev", "monthly_limit_usd": 1000, "scope": {"provider": "aws", "environment": "dev"}, "action": "stop-dev-ec2"},
@@ -111,9 +136,11 @@ def _section(model: type[BaseModel], examples: dict[str, Any], indent: str) -> l
     for name, field in model.model_fields.items():
         if model is Config:
             lines.append("")
-        inner = _models_in(field.annotation)
+        inner = models_in(field.annotation)
         lines += _comment(_about(field, inner, name in examples), indent)
-        if inner and _is_section(field):
+        if _is_section(field) and name not in examples and not field.is_required() and _default(field) is None:
+            lines.append(f"{indent}{name}: null")
+        elif inner and _is_section(field):
             lines += [f"{indent}{name}:", *_section(inner[0], examples.get(name, {}), indent + INDENT)]
         elif inner and name in examples:
             lines += [f"{indent}{name}:", *_entries(inner[0], examples[name], indent + INDENT)]

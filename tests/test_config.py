@@ -16,7 +16,9 @@ import yaml
 from pydantic import BaseModel
 
 from costwarden.artifacts import artifact_path
-from costwarden.config import Config, ConfigError, _models_in, check_reload, check_secrets, load_config, reveal
+from costwarden.config import Config, ConfigError, check_reload, check_secrets, load_config, reveal
+from costwarden.presets import PRESETS
+from costwarden.strict_yaml import models_in
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures" / "config"
 BAD = sorted(path.name.removesuffix(".bad.yaml") for path in FIXTURES.glob("*.bad.yaml"))
@@ -175,6 +177,22 @@ def test_a_secret_file_without_a_secret_is_told(guarded, tmp_path, content, sent
     assert str(caught.value) == f"auth.tokens `one`: secret file {tmp_path}/token: {sentence}"
 
 
+def test_a_shared_key_that_could_be_guessed_is_told(write):
+    config = load_config(write("auth: {jwt: {shared_key: {env: KEY}, algorithms: [HS256, HS512]}}"))
+    check_secrets(config, {"KEY": "x" * 64})
+    with pytest.raises(ConfigError) as caught:
+        check_secrets(config, {"KEY": "x" * 63})
+    assert str(caught.value) == "auth.jwt: the shared key is shorter than 64 bytes, and could be guessed (RFC 7518, 3.2)"
+    with pytest.raises(ConfigError, match=r"^auth\.jwt: environment variable KEY: is missing or empty$"):
+        check_secrets(config, {})
+
+
+def test_tokens_without_their_library_are_told(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    with pytest.raises(ConfigError, match=r"^auth\.jwt: JSON Web Tokens need a library: `pip install 'costwarden\[jwt\]'`$"):
+        check_secrets(load_config(write("auth: {jwt: {jwks_file: keys.json}}")))
+
+
 def test_an_empty_variable_is_a_missing_one(guarded, tmp_path):
     (tmp_path / "token").write_text(SECRET)
     with pytest.raises(ConfigError, match=r"^auth\.tokens `other`: environment variable TOKEN: is missing or empty$"):
@@ -221,6 +239,25 @@ def test_an_absolute_ledger_stays_where_it_is(write):
     assert load_config(write("database_url: sqlite:////var/lib/costwarden.db")).database_url == "sqlite:////var/lib/costwarden.db"
 
 
+# --- PostgreSQL --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_password_of_the_database_comes_from_its_secret_and_is_in_no_dump():
+    config = load_config(FIXTURES / "postgresql.ok.yaml")
+    url = config.ledger_url({"COSTWARDEN_DATABASE_PASSWORD": "p@ss/w:rd %"})
+    assert url == "postgresql://costwarden:p%40ss%2Fw%3Ard%20%25@db.example.com:5433/costwarden?sslmode=require"
+    assert config.database_url == "postgresql://costwarden@db.example.com:5433/costwarden?sslmode=require"
+    with pytest.raises(ConfigError, match=r"^database_password: environment variable COSTWARDEN_DATABASE_PASSWORD: is missing or empty$"):
+        config.ledger_url({})
+    with pytest.raises(ConfigError, match=r"^database_password: environment variable"):
+        check_secrets(config, {})
+
+
+def test_a_ledger_in_a_file_has_no_password(write):
+    config = load_config(write(""))
+    assert config.ledger_url({}) == config.database_url
+
+
 # --- reload ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -238,17 +275,17 @@ def test_anything_else_can_change_while_the_server_runs():
 # --- costwarden check-config -------------------------------------------------------------------------------------------------------
 
 
-def check(path: Path, **environ: str) -> tuple[int, str, str]:
+def check(path: Path, *options: str, **environ: str) -> tuple[int, str, str]:
     """Exit code, output and errors of `costwarden check-config` on `path`."""
     done = subprocess.run(
-        [*PROGRAM, "check-config", "--config", path], env=environ, check=False, capture_output=True, text=True, timeout=60
+        [*PROGRAM, "check-config", "--config", path, *options], env=environ, check=False, capture_output=True, text=True, timeout=60
     )
     return done.returncode, done.stdout, done.stderr
 
 
 def test_check_config_says_what_a_good_file_has():
     path = FIXTURES / "off_is_a_word.ok.yaml"
-    parts = "0 sources, 0 budgets, 0 cloud budgets, 1 playbook, 0 tokens; remediation is in mode `off`"
+    parts = "0 sources, 0 budgets, 0 cloud budgets, 0 guardrails, 1 playbook, 0 tokens; remediation is in mode `off`"
     assert check(path) == (0, f"{path}: ok ({parts})\n", "")
 
 
@@ -277,6 +314,57 @@ def test_check_config_of_a_directory_is_bad_usage(tmp_path):
     assert errors.endswith(f": File '{tmp_path}' is a directory.\n")
 
 
+def test_check_config_names_the_preset_and_prints_what_holds(write, tmp_path):
+    path = write("preset: cost-optimized\nbudgets: {soft_limit_ratio: 0.7}\ndatabase_url: postgresql://me:hunter2@db/ledger\n")
+    code, output, errors = check(path)
+    assert (code, errors) == (0, "")
+    assert output.startswith(f"{path}: ok (preset `cost-optimized`; 0 sources")
+    code, output, errors = check(path, "--effective")
+    assert (code, errors) == (0, "")
+    assert SECRET not in output
+    held = yaml.safe_load(output)
+    assert held["database_url"] == "postgresql://me:***@db/ledger"
+    assert (held["budgets"]["soft_limit_ratio"], held["budgets"]["default"]["monthly_limit_usd"]) == (0.7, 500)
+    assert held["alert_limits"]["cloud_cost_spike_limit_ratio"] == 0.1
+    again = tmp_path / "again.yaml"
+    again.write_text(output.replace("***", SECRET), encoding="utf-8")
+    assert load_config(again) == load_config(path)
+
+
+# --- presets -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_what_the_file_leaves_out(write, preset):
+    config = load_config(write(f"preset: {preset}")).model_dump()
+    for section, keys in PRESETS[preset].items():
+        for key, value in keys.items():
+            held = config[section][key]
+            if isinstance(value, dict):
+                assert held | value == held, f"{section}.{key}"
+            elif isinstance(value, list):
+                assert held == tuple(Decimal(str(item)) for item in value), f"{section}.{key}"
+            else:
+                assert held == (Decimal(str(value)) if isinstance(held, Decimal) else value), f"{section}.{key}"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_lets_remediation_act(write, preset):
+    assert load_config(write(f"preset: {preset}")).remediation.mode == "dry-run"
+    assert "remediation" not in PRESETS[preset]
+
+
+def test_what_the_file_says_wins_over_its_preset(write):
+    config = load_config(FIXTURES / "preset_with_own_keys.ok.yaml")
+    assert (config.budgets.default.tier, config.budgets.default_limit_usd) == ("enterprise", 10_000)
+    assert (config.budgets.soft_limit_ratio, config.budgets.unbudgeted) == (Decimal("0.7"), "deny")
+    assert load_config(write("preset: cost-optimized\nbudgets: {default: null}")).budgets.default is None
+
+
+def test_without_a_preset_the_defaults_hold(write):
+    assert load_config(write("preset: ''")) == load_config(write(""))
+
+
 # --- docs/costwarden.example.yaml --------------------------------------------------------------------------------------------------
 
 
@@ -297,9 +385,9 @@ def keys_missing(model: type[BaseModel], section: Any, where: str = "") -> Itera
     for name, field in model.model_fields.items():
         if name not in section:
             yield f"{where}{name}"
-        # What `attribution.defaults` has is explained under `attribution.rules`.
-        elif name != "defaults":
-            for inner in _models_in(field.annotation):
+        # What `attribution.defaults` has is explained under `attribution.rules`, and what a secret has under `auth.tokens`.
+        elif name != "defaults" and section[name] is not None:
+            for inner in models_in(field.annotation):
                 yield from keys_missing(inner, section[name], f"{where}{name}.")
 
 
@@ -312,11 +400,17 @@ def test_the_example_loads_and_its_examples_apart_is_the_defaults(project, tmp_p
     example, nothing = tmp_path / "example.yaml", tmp_path / "nothing.yaml"
     example.write_bytes((project / "docs" / "costwarden.example.yaml").read_bytes())
     nothing.touch()
-    loaded, defaults = (without_examples(load_config(path).model_dump(), config_example.EXAMPLES) for path in (example, nothing))
+    bare = load_config(nothing).model_dump()
+    loaded, defaults = (without_examples(dump, config_example.EXAMPLES, bare) for dump in (load_config(example).model_dump(), bare))
     assert loaded == defaults
 
 
-def without_examples(section: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
+def without_examples(section: dict[str, Any], examples: dict[str, Any], bare: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in section.items() if name not in examples}
-    inner = {name: without_examples(section[name], value) for name, value in examples.items() if isinstance(value, dict)}
+    # A section that is not there unless it is given has no defaults to be compared with.
+    inner = {
+        name: without_examples(section[name], value, bare[name])
+        for name, value in examples.items()
+        if isinstance(value, dict) and bare[name] is not None
+    }
     return kept | {name: value for name, value in inner.items() if value}

@@ -1,0 +1,173 @@
+"""YAML files that people write: read strictly, and told of their mistakes by file, key, value and rule."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+
+class YamlError(Exception):
+    """The file cannot be used; the message has a line for each mistake, each beginning with the file."""
+
+
+def read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
+    """What `path` says, and its node tree, which knows the lines. Raises `YamlError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise YamlError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise YamlError(f"{path}: is not UTF-8 text") from None
+    try:
+        loader = _StrictLoader(text)
+        try:
+            node = loader.get_single_node()
+            return (None if node is None else loader.construct_document(node)), node
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise YamlError(f"{path}: {_one_line(error, text)}") from None
+
+
+def line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
+    """The line, from 1, on which what stands at `location` begins, or the nearest that is there."""
+    line = 1
+    for part in (*location, None):
+        if node is None:
+            break
+        line = node.start_mark.line + 1
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        elif isinstance(node, yaml.MappingNode):
+            node = next((value for key, value in node.value if key.value == part), None)
+        else:
+            node = None
+    return line
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without duplicate keys: the second of two limits must not win in silence."""
+
+    # YAML 1.1 also reads off, on, no and yes as booleans: `mode: off` would be False, which is no mode.
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(None, None, f"the key `{key.value}` stands twice", key.start_mark)
+                seen.add(key.value)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        # PyYAML lets these through: 2025-02-30 looks like a date and is none.
+        except ValueError:
+            raise yaml.constructor.ConstructorError(None, None, "looks like a date or a number and is none", node.start_mark) from None
+
+
+_StrictLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+# A secret may begin with `*` or `!`, and then it is an alias or a tag to YAML.
+_GIVEN_NAME = re.compile(r"(alias|anchor|handle|tag) (['\"]).*\2")
+
+
+def _one_line(error: yaml.YAMLError, text: str) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        lines = text[: error.position].split("\n")
+        line, column, problem = len(lines), len(lines[-1]) + 1, f"the character {error.character:#x} is not allowed"
+    elif isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        line, column = error.problem_mark.line + 1, error.problem_mark.column + 1
+        problem = _GIVEN_NAME.sub(r"\1", ", ".join(part for part in (error.context, error.problem) if part))
+    else:
+        return " ".join(str(error).split())
+    return f"line {line}, column {column}: {problem}"
+
+
+# A URL may carry a password; `assumed_input_tokens` are no secret.
+_SECRET_KEY = re.compile(r"secret|token(?!s$)|password|key|credential|url", re.IGNORECASE)
+
+_MESSAGES = {
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+}
+"""Instead of pydantic's, which speak of Python."""
+
+
+def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """A sentence for each mistake in what was meant to be `model`."""
+    return [sentence for _, sentence in located_sentences(error, model)]
+
+
+def located_sentences(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[int | str, ...], str]]:
+    """As `sentences`, each with where the mistake stands."""
+    items: list[Any] = [dict(item, loc=tuple(part for part in item["loc"] if part != "[key]")) for item in error.errors(include_url=False)]
+    # Of a list whose entries are wrong pydantic also says that it is too short.
+    wrong_inside = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
+    return [(item["loc"], _sentence(item, model)) for item in items if item["type"] != "too_short" or item["loc"] not in wrong_inside]
+
+
+def _sentence(item: Any, model: type[BaseModel]) -> str:
+    location: tuple[int | str, ...] = item["loc"]
+    key = _dotted(location)
+    is_secret = location[:1] == ("auth",) or any(isinstance(part, str) and _SECRET_KEY.search(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(model, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f", did you mean `{near[0]}`?" if near else f"; known here: {', '.join(f'`{name}`' for name in known)}"
+        # `secret: {hunter2}` is a mapping with the secret for a key.
+        return f"`{_dotted(location[:-1])}`: unknown key{hint}" if is_secret and not near else f"unknown key `{key}`{hint}"
+    if item["type"] == "missing":
+        return f"`{key}`: is missing"
+    message = _MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ")
+    if not location:
+        return str(message)
+    if is_secret or isinstance(item["input"], dict | list):
+        return f"`{key}`: {_lower(message)}"
+    return f"`{key}`: {item['input']!r}: {_lower(message)}"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at `location`: walks the models as pydantic did, through lists, options and tagged unions."""
+    models = [model]
+    for part in location:
+        fields = [found.model_fields[part].annotation for found in models if part in found.model_fields] if isinstance(part, str) else []
+        if fields:
+            models = [inner for annotation in fields for inner in models_in(annotation)]
+    return sorted({name for found in models for name in found.model_fields})
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's type names, through lists, mappings and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) is not None or isinstance(annotation, UnionType):
+        return [model for argument in get_args(annotation) for model in models_in(argument)]
+    return []
