@@ -56,18 +56,28 @@ def prices() -> PriceBook:
 class Server:
     """The parts, and a client of them. `reloading` may be set to what a reload does."""
 
-    def __init__(self, path: Path, prices: PriceBook, tokens: list[dict[str, Any]], **budgets: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        prices: PriceBook,
+        tokens: list[dict[str, Any]],
+        jwt: Any = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        time_zone: str = "UTC",
+        access_log: bool = False,
+        **budgets: Any,
+    ) -> None:
         self.now = NOON
         settings = BudgetsSettings(**{"default": None, **budgets})
-        zone = ZoneInfo("UTC")
+        zone = ZoneInfo(time_zone)
 
         def clock() -> int:
             return self.now
 
         engine = Engine(settings, zone, clock)
-        self.ledger = Ledger(f"sqlite:///{path}", owner=True, participant=engine)
+        self.ledger = Ledger(url, owner=True, participant=engine)
         self.counts = Counts()
-        self.auth = Authenticator(AuthSettings(tokens=tokens))
+        self.auth = Authenticator(AuthSettings(tokens=tokens, jwt=jwt))
         self.service = BudgetService(self.ledger, engine, prices, settings, zone, clock)
         self.service.configure(settings, prices)
         self.page = Page([self.counts.collector(), budget_collector(self.ledger.read, zone, clock)], MetricsSettings(), clock)
@@ -87,7 +97,10 @@ class Server:
         self.app = create_api(
             ledger=self.ledger,
             page=self.page,
-            budgets=AiBudgetApi(self.service, self.auth, self.counts, clock, MAX_BODY_BYTES),
+            budgets=AiBudgetApi(self.service, self.auth, self.counts, clock, max_body_bytes),
+            service=self.service,
+            zone=zone,
+            access_log=access_log,
             auth=self.auth,
             counts=self.counts,
             reload=reload,
@@ -115,16 +128,20 @@ class Server:
     def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
         return self.request("POST", path, json=body, **options)
 
-    def set(self, limit_usd: Any, tenant_id: str = "acme", **more: Any) -> httpx.Response:
-        return self.post("/api/ai-budget/set", {"tenant_id": tenant_id, "monthly_limit_usd": limit_usd, **more})
+    def put(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return self.request("PUT", path, json=body, **options)
 
-    def check(self, tokens: int, tenant_id: str = "acme", **more: Any) -> httpx.Response:
+    def set(self, limit_usd: Any, tenant_id: str = "acme", *, token: str = "", **more: Any) -> httpx.Response:
+        return self.post("/api/ai-budget/set", {"tenant_id": tenant_id, "monthly_limit_usd": limit_usd, **more}, token=token)
+
+    def check(self, tokens: int, tenant_id: str = "acme", *, token: str = "", **more: Any) -> httpx.Response:
         """Of a call of so many tokens at a dollar a million."""
         body = {"tenant_id": tenant_id, "model": "plain", "estimated_input_tokens": tokens, "estimated_output_tokens": 0, **more}
-        return self.post("/api/ai-budget/check", body)
+        return self.post("/api/ai-budget/check", body, token=token)
 
-    def track(self, tokens: int, tenant_id: str = "acme", **more: Any) -> httpx.Response:
-        return self.post("/api/ai-budget/track", {"tenant_id": tenant_id, "model": "plain", "input_tokens": tokens, **more})
+    def track(self, tokens: int, tenant_id: str = "acme", *, token: str = "", **more: Any) -> httpx.Response:
+        body = {"tenant_id": tenant_id, "model": "plain", "input_tokens": tokens, **more}
+        return self.post("/api/ai-budget/track", body, token=token)
 
     def series(self) -> dict[str, float]:
         """What the metrics page shows, rendered now."""
@@ -155,9 +172,9 @@ def server_of(tmp_path: Path, empty_ledger: Path, prices: PriceBook) -> Iterator
     """`server_of(tokens=[…], unbudgeted="allow")`: a server with these tokens and budget settings."""
     servers: list[Server] = []
 
-    def make(tokens: Any = (), **budgets: Any) -> Server:
-        path = shutil.copy(empty_ledger, tmp_path / f"{len(servers)}.db")
-        servers.append(Server(path, prices, list(tokens), **budgets))
+    def make(tokens: Any = (), prices: PriceBook = prices, url: str = "", **options: Any) -> Server:
+        url = url or f"sqlite:///{shutil.copy(empty_ledger, tmp_path / f'{len(servers)}.db')}"
+        servers.append(Server(url, prices, list(tokens), **options))
         return servers[-1]
 
     yield make
@@ -171,10 +188,16 @@ def server(server_of: Callable[..., Server]) -> Server:
     return server_of()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_server(server_of: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
+    """As `server`, on each of both databases."""
+    return server_of(url=request.getfixturevalue("postgresql_url")() if request.param == "postgresql" else "")
+
+
 @pytest.fixture
 def lasting_server(tmp_path: Path, prices: PriceBook) -> Iterator[Server]:
     """A server that lets anybody spend."""
-    server = Server(tmp_path / "lasting.db", prices, [], default={}, unbudgeted="allow")
+    server = Server(f"sqlite:///{tmp_path}/lasting.db", prices, [], default={}, unbudgeted="allow")
     yield server
     server.ledger.close()
 
@@ -202,13 +225,30 @@ def exact() -> Callable[[httpx.Response], Any]:
 
 
 @pytest.fixture
-def listening(server: Server, free_port: Callable[[], int], wait_until: Callable[..., object]) -> Iterator[str]:
-    """The server on a real socket, under uvicorn as it is shipped; gives its base URL."""
-    port = free_port()
-    running = uvicorn.Server(uvicorn_config(server.app))
-    thread = threading.Thread(target=running.run, args=([listen("127.0.0.1", port)],))
-    thread.start()
-    wait_until(lambda: running.started)
-    yield f"http://127.0.0.1:{port}"
-    running.should_exit = True
-    thread.join()
+def serve(free_port: Callable[[], int], wait_until: Callable[..., object]) -> Iterator[Callable[[Server], str]]:
+    """`serve(server)`: has it on a real socket, under uvicorn as it is shipped; gives its base URL."""
+    stops: list[Callable[[], None]] = []
+
+    def begin(server: Server) -> str:
+        port = free_port()
+        running = uvicorn.Server(uvicorn_config(server.app))
+        thread = threading.Thread(target=running.run, args=([listen("127.0.0.1", port)],))
+        thread.start()
+
+        def stop() -> None:
+            running.should_exit = True
+            thread.join()
+
+        stops.append(stop)
+        wait_until(lambda: running.started)
+        return f"http://127.0.0.1:{port}"
+
+    yield begin
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture
+def listening(server: Server, serve: Callable[[Server], str]) -> str:
+    """The server on a real socket; gives its base URL."""
+    return serve(server)

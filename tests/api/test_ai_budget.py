@@ -25,8 +25,20 @@ def test_set_gives_a_tenant_a_monthly_budget(server, exact):
         "scope": {"tenant_id": "tenant-enterprise", "model": SONNET},
         "period": "month",
         "monthly_limit_usd": 5000,
+        "tier": None,
         "soft_limit_ratio": Decimal("0.8"),
     }
+
+
+def test_set_gives_a_tenant_the_limit_of_a_tier(server, exact, problem_of):
+    answer = server.post("/api/ai-budget/set", {"tenant_id": "acme", "tier": "professional"})
+    assert (answer.status_code, exact(answer)["monthly_limit_usd"], exact(answer)["tier"]) == (200, 2000, "professional")
+    (budget,) = exact(server.get("/api/ai-budget/tenant/acme"))["budgets"]
+    assert (budget["monthly_limit_usd"], budget["tier"]) == (2000, "professional")
+    problem = problem_of(server.post("/api/ai-budget/set", {"tenant_id": "acme", "tier": "gold"}), 422, "unknown_tier")
+    assert problem["detail"] == "there is no tier `gold`; the configuration has `starter`, `professional`, `enterprise`"
+    answer = server.post("/api/ai-budget/set", {"tenant_id": "acme", "tier": "custom", "monthly_limit_usd": 60_000})
+    assert (exact(answer)["monthly_limit_usd"], exact(answer)["tier"]) == (60_000, None)
 
 
 def test_the_status_of_a_tenant_is_the_documented_one(server, exact):
@@ -49,7 +61,7 @@ def test_the_status_of_a_tenant_is_the_documented_one(server, exact):
     }
     assert {name: budget[name] for name in documented} == documented
     assert (answer["tenant_id"], answer["total_usage_usd"], answer["total_limit_usd"]) == ("tenant-enterprise", Decimal("3250.45"), 5000)
-    more = {"budget", "scope", "period", "soft_limit_ratio", "reserved_usd", "unsettled_usd", "requests"}
+    more = {"budget", "scope", "period", "tier", "soft_limit_ratio", "reserved_usd", "unsettled_usd", "requests"}
     assert budget.keys() == documented.keys() | more
     assert answer.keys() == {"tenant_id", "budgets", "total_usage_usd", "total_limit_usd", "suspended", "suspended_by_run_id"}
 

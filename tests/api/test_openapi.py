@@ -5,12 +5,14 @@ import json
 import msgspec
 import pytest
 
-from costwarden.api.openapi import _REFUSALS
-from costwarden.budgets.requests import CheckRequest, SetRequest, SuspendRequest, TrackRequest
+from costwarden.api.operations import OPERATIONS
+from costwarden.budgets.requests import CheckRequest, LeaseRequest, ReleaseRequest, SetRequest, SuspendRequest, TrackRequest
 
 BODIES = {
     "/api/ai-budget/check": CheckRequest,
     "/api/ai-budget/track": TrackRequest,
+    "/api/ai-budget/lease": LeaseRequest,
+    "/api/ai-budget/release": ReleaseRequest,
     "/api/ai-budget/set": SetRequest,
     "/api/ai-budget/tenant/{tenant_id}/suspend": SuspendRequest,
 }
@@ -41,18 +43,17 @@ def test_the_document_has_what_openapi_requires(document):
     # https://spec.openapis.org/oas/v3.1.0: openapi, info.title, info.version; of an operation the responses, of a response the
     # description, of a path its parameters.
     assert document["openapi"].startswith("3.1")
-    assert document["info"].keys() >= {"title", "version"}
+    assert document["info"].keys() >= {"title", "version", "description"}
     names = []
     for (path, method), operation in operations(document).items():
         assert path.startswith("/")
         assert method in METHODS
         assert operation["summary"]
-        assert operation["responses"]
         assert all(status.isdigit() and response["description"] for status, response in operation["responses"].items())
-        templated = {part[1:-1] for part in path.split("/") if part.startswith("{")}
+        templated = {part.partition("}")[0] for part in path.split("{")[1:]}
         given = {parameter["name"] for parameter in operation.get("parameters", ()) if parameter["in"] == "path"}
         assert templated == given
-        names += [operation["operationId"]] if "operationId" in operation else []
+        names.append(operation["operationId"])
     assert len(names) == len(set(names))
 
 
@@ -61,7 +62,7 @@ def test_every_reference_leads_somewhere(document):
         node = document
         for part in reference.removeprefix("#/").split("/"):
             node = node[part]
-        assert node["type"] == "object"
+        assert node
 
 
 def test_every_schema_is_used(document):
@@ -69,14 +70,33 @@ def test_every_schema_is_used(document):
     assert used == document["components"]["schemas"].keys()
 
 
-def test_every_route_is_described_with_its_errors(document):
+def test_every_operation_is_described_with_its_errors(document):
     # FastAPI would describe an error of its own making, which nobody ever gets.
-    assert operations(document).keys() == _REFUSALS.keys()
-    for (path, method), operation in operations(document).items():
-        assert operation["responses"].keys() == {"200", *_REFUSALS[path, method]}
+    assert operations(document).keys() == OPERATIONS.keys()
+    for key, operation in operations(document).items():
+        expected = OPERATIONS[key]
+        assert operation["responses"].keys() == {expected.status, *expected.errors, "405", "500"}
         for status, response in operation["responses"].items():
-            if status != "200":
+            if status != expected.status:
                 assert response["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def test_every_parameter_of_a_query_is_explained(document):
+    silent = [
+        (key, parameter["name"])
+        for key, operation in operations(document).items()
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "query" and not parameter.get("description")
+    ]
+    assert silent == []
+
+
+def test_every_body_has_an_example_that_is_one(document, server):
+    for (path, method), operation in OPERATIONS.items():
+        if operation.body is not None:
+            described = document["paths"][path][method]["requestBody"]["content"]["application/json"]
+            assert described["example"] == operation.example
+            assert msgspec.convert(operation.example, operation.body, strict=False) is not None
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -92,8 +112,14 @@ def test_a_request_is_described_by_the_fields_that_are_read(document, path):
 def test_an_amount_is_a_number_or_text(document):
     # The guide's own example sends a number.
     schemas = document["components"]["schemas"]
-    assert schemas["SetRequest"]["properties"]["monthly_limit_usd"]["type"] == ["number", "string"]
+    assert schemas["SetRequest"]["properties"]["monthly_limit_usd"]["anyOf"][0]["type"] == ["number", "string"]
     assert schemas["TrackRequest"]["properties"]["cost_usd"]["anyOf"][0]["type"] == ["number", "string"]
+
+
+def test_credentials_are_required_where_they_are_configured(server_of, secret):
+    server = server_of(tokens=[{"name": "prometheus", "role": "viewer", "secret": secret("token")}])
+    for key, operation in operations(server.get("/openapi.json").json()).items():
+        assert operation.get("security") == ([{"bearer": []}] if OPERATIONS[key].permission else None)
 
 
 def test_asked_twice_it_says_the_same(server):

@@ -7,6 +7,7 @@ import socket
 import httpx
 import pytest
 
+from costwarden.api.operations import OPERATIONS
 from costwarden.api.problems import Problem
 
 CHECK = "/api/ai-budget/check"
@@ -69,6 +70,25 @@ def test_a_body_that_does_not_tell_its_length_is_cut_off_too(server, problem_of,
     problem_of(server.request("POST", path, content=pieces()), 413, "body_too_large")
 
 
+WITH_BODY = [
+    (method.upper(), path.format(tenant_id="acme", name="global/month", reservation_id="r1"))
+    for (path, method), operation in OPERATIONS.items()
+    if operation.body is not None and path != "/api/alerts/webhook"
+]
+
+
+@pytest.mark.parametrize(("method", "path"), WITH_BODY, ids=lambda value: value.rpartition("/")[2])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"{", 400), (b"\xff", 400), (b'{"a":"\\ud800"}', None), (b"[" * 50_000, 422), (b'{"nobody": 1}', 422), (b" " * 100_001, 413)],
+    ids=["cut off", "not UTF-8", "half a character", "deep", "unknown", "large"],
+)
+def test_every_body_is_read_with_care(server, method, path, body, status):
+    answer = server.request(method, path, content=body)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.status_code in (400, 422) if status is None else answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
@@ -80,6 +100,11 @@ def test_a_body_that_does_not_tell_its_length_is_cut_off_too(server, problem_of,
         ("GET", "/api/ai-budget/tenant/acme/suspend", None),  # the status of a tenant named so
         ("POST", "/healthz", "GET"),
         ("PATCH", "/api/remediation/runs", "GET"),
+        ("OPTIONS", "/api/budgets", "GET, POST"),
+        ("POST", "/api/budgets/global/month", "DELETE, GET, PATCH, PUT"),
+        ("PUT", "/api/budgets/global/month/status", "GET"),
+        ("GET", "/api/ai-budget/emergency-stop", "DELETE, POST"),
+        ("DELETE", "/api/ai-budget/tenant/acme/suspend", "POST"),
     ],
 )
 def test_a_method_that_a_path_does_not_have_is_405_and_told_which_it_has(server, problem_of, method, path, allowed):

@@ -7,14 +7,17 @@ from typing import Any
 import msgspec
 
 from costwarden.api.auth import Authenticator
+from costwarden.api.callers import Caller
 from costwarden.api.hot import Answer, Headers, Receive, Scope, json_answer, read_body
-from costwarden.api.problems import Problem
+from costwarden.api.problems import Problem, encode
 from costwarden.budgets.calls import Decision
-from costwarden.budgets.requests import CheckRequest, SetRequest, SuspendRequest, TrackRequest
+from costwarden.budgets.requests import CheckRequest, LeaseRequest, ReleaseRequest, SetRequest, SuspendRequest, TrackRequest
 from costwarden.budgets.rules import Budget, describe_scope
-from costwarden.budgets.service import BudgetService, TenantStatus
+from costwarden.budgets.service import BudgetService, LeasePrices, TenantStatus
 from costwarden.budgets.status import BudgetStatus
+from costwarden.budgets.status_cache import Computed, NoStatusCache, StatusCache
 from costwarden.budgets.store import BudgetIsConfigured
+from costwarden.budgets.tiers import UnknownTier
 from costwarden.ledger import LedgerUnavailable
 from costwarden.metrics.counts import Counts
 from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, from_micros, from_nanos
@@ -24,6 +27,8 @@ WARNING: Headers = ((b"x-ai-budget-warning", b"true"),)
 
 _check_decoder = msgspec.json.Decoder(CheckRequest)
 _track_decoder = msgspec.json.Decoder(TrackRequest)
+_lease_decoder = msgspec.json.Decoder(LeaseRequest)
+_release_decoder = msgspec.json.Decoder(ReleaseRequest)
 _set_decoder = msgspec.json.Decoder(SetRequest)
 _suspend_decoder = msgspec.json.Decoder(SuspendRequest)
 
@@ -43,20 +48,42 @@ def unavailable(error: LedgerUnavailable) -> Problem:
     return Problem(503, "ledger_unavailable", f"{error}; nothing was recorded, try again", headers=((b"retry-after", b"1"),))
 
 
+REFUSED = {
+    "overflow": "the sum of what was tracked would pass four and a half billion dollars",
+    "event_id_needed": "the reservation is a lease, from which many calls are settled: give each of them an `event_id`",
+}
+
+
 class AiBudgetApi:
     """The endpoints of the budget service."""
 
-    def __init__(self, service: BudgetService, auth: Authenticator, counts: Counts, now: Callable[[], int], max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        service: BudgetService,
+        auth: Authenticator,
+        counts: Counts,
+        now: Callable[[], int],
+        max_body_bytes: int,
+        cache: StatusCache | None = None,
+    ) -> None:
         self._service = service
+        self._cache = cache or NoStatusCache()
         self._auth = auth
         self._counts = counts
         self._now = now
-        self._limit = max_body_bytes
+        self.max_body_bytes = max_body_bytes
+
+    async def _admit(self, permission: str, decoder: Any, scope: Scope, receive: Receive) -> tuple[Caller, Any]:
+        """The caller and the request, which is for a tenant of the caller's. Raises `Problem`."""
+        caller = self._auth.authorize(permission, scope["headers"])
+        request = decode(decoder, await read_body(scope, receive, self.max_body_bytes))
+        caller.require_tenant(request.tenant_id)
+        return caller, request
 
     async def check(self, scope: Scope, receive: Receive) -> Answer:
         """`POST /api/ai-budget/check`: 200 with a reservation, 429 with the budget that denied, or a problem."""
-        self._auth.authorize("spend", scope["headers"])
-        request: CheckRequest = decode(_check_decoder, await read_body(scope, receive, self._limit))
+        request: CheckRequest
+        caller, request = await self._admit("spend", _check_decoder, scope, receive)
         try:
             decision = await self._service.check(request)
         except UnknownPrice as error:
@@ -67,22 +94,49 @@ class AiBudgetApi:
         except LedgerUnavailable as error:
             raise unavailable(error) from None
         if not decision.allowed:
-            self._counts.add("ai_budget_checks_total", "denied", decision.reason)
-            if decision.budget is not None:
-                self._counts.add("ai_budget_denied_checks_total", decision.budget.budget, decision.budget.period)
-            raise self._denial(request, decision)
+            raise self._denied(caller, request, decision)
         self._counts.add("ai_budget_checks_total", "allowed", "")
+        return json_answer(_admission("estimated_cost_usd", decision), WARNING if decision.warning else ())
+
+    async def lease(self, scope: Scope, receive: Receive) -> Answer:
+        """`POST /api/ai-budget/lease`: sets a slice of budget aside, to be spent without asking for each call."""
+        request: LeaseRequest
+        caller, request = await self._admit("spend", _lease_decoder, scope, receive)
+        try:
+            decision = await self._service.lease(request)
+        except LedgerUnavailable as error:
+            raise unavailable(error) from None
+        if not decision.allowed:
+            raise self._denied(caller, request, decision)
+        self._counts.add("ai_budget_checks_total", "allowed", "")
+        prices = self._service.lease_prices(request)
+        assumed = self._service.lease_sizes(request)
         answer = {
-            "allowed": True,
-            "reservation_id": decision.reservation_id,
-            "estimated_cost_usd": from_nanos(decision.estimate),
-            "remaining_usd": None if decision.remaining is None else from_nanos(decision.remaining),
-            "warning": decision.warning,
-            "expires_at": _time(decision.expires_at),
+            **_admission("granted_usd", decision),
+            "prices": None if prices is None else _texts(prices),
+            "assumed_input_tokens": assumed[0],
+            "assumed_output_tokens": assumed[1],
         }
         return json_answer(answer, WARNING if decision.warning else ())
 
-    def _denial(self, request: CheckRequest, decision: Decision) -> Problem:
+    async def release(self, scope: Scope, receive: Receive) -> Answer:
+        """`POST /api/ai-budget/release`: gives back what is set aside for a call that was not made, or is left of a lease."""
+        request: ReleaseRequest
+        _, request = await self._admit("spend", _release_decoder, scope, receive)
+        try:
+            released = await self._service.release(request)
+        except LedgerUnavailable as error:
+            raise unavailable(error) from None
+        answer = {"reservation_id": released.reservation_id, "released_usd": from_nanos(released.released), "found": released.found}
+        return json_answer(answer)
+
+    def _denied(self, caller: Caller, request: CheckRequest | LeaseRequest, decision: Decision) -> Problem:
+        self._counts.add("ai_budget_checks_total", "denied", decision.reason)
+        if decision.budget is not None:
+            self._counts.add("ai_budget_denied_checks_total", decision.budget.budget, decision.budget.period)
+        return self._denial(caller, request, decision)
+
+    def _denial(self, caller: Caller, request: CheckRequest | LeaseRequest, decision: Decision) -> Problem:
         if decision.reason == "event_id_conflict":
             detail = (
                 f"the event_id {request.event_id!r} of `{request.tenant_id}` is recorded already, or was checked for another or a smaller"
@@ -94,6 +148,7 @@ class AiBudgetApi:
             details = {
                 "no_budget": f"no budget covers this call of tenant `{request.tenant_id}`: set one with POST /api/ai-budget/set",
                 "tenant_suspended": f"tenant `{request.tenant_id}` is suspended",
+                "emergency_stop": "all AI calls are stopped: an operator lifts it with `costwarden emergency-stop --lift`",
             }
             return Problem(
                 429,
@@ -105,7 +160,7 @@ class AiBudgetApi:
                 fallback=fallback,
             )
         budget = decision.budget
-        cheaper = self._service.alternative(request, decision)
+        cheaper = self._service.alternative(request, decision) if isinstance(request, CheckRequest) else None
         if cheaper is not None:
             fallback["model"] = {"provider": cheaper.provider, "model": cheaper.model, "estimated_cost_usd": from_nanos(cheaper.cost)}
         committed = decision.spent + decision.reserved + decision.unsettled
@@ -119,6 +174,19 @@ class AiBudgetApi:
             f"this call may cost ${from_nanos(decision.estimate):f}; budget `{budget.budget}` has ${from_nanos(committed):f} of"
             f" ${from_nanos(budget.limit):f} committed"
         )
+        denied_by: dict[str, Any] = {
+            "budget": budget.budget,
+            "scope": describe_scope(budget.scope),
+            "period": budget.period,
+            "limit_usd": from_nanos(budget.limit),
+            "spent_usd": from_nanos(decision.spent),
+            "reserved_usd": from_nanos(decision.reserved),
+            "unsettled_usd": from_nanos(decision.unsettled),
+        }
+        if not caller.sees(budget.scope[DIMENSIONS.index("tenant_id")]):
+            # What others have spent is not for this caller.
+            denied_by = {"scope": "shared"}
+            detail = f"this call may cost ${from_nanos(decision.estimate):f}, more than a budget has left that is shared with others"
         return Problem(
             429,
             "budget_exceeded",
@@ -127,15 +195,7 @@ class AiBudgetApi:
             allowed=False,
             error="AI Budget Exceeded",
             reason=decision.reason,
-            denied_by={
-                "budget": budget.budget,
-                "scope": describe_scope(budget.scope),
-                "period": budget.period,
-                "limit_usd": from_nanos(budget.limit),
-                "spent_usd": from_nanos(decision.spent),
-                "reserved_usd": from_nanos(decision.reserved),
-                "unsettled_usd": from_nanos(decision.unsettled),
-            },
+            denied_by=denied_by,
             estimated_cost_usd=from_nanos(decision.estimate),
             fallback=fallback,
             **more,
@@ -143,8 +203,8 @@ class AiBudgetApi:
 
     async def track(self, scope: Scope, receive: Receive) -> Answer:
         """`POST /api/ai-budget/track`: records what a call used, once."""
-        self._auth.authorize("spend", scope["headers"])
-        request: TrackRequest = decode(_track_decoder, await read_body(scope, receive, self._limit))
+        request: TrackRequest
+        _, request = await self._admit("spend", _track_decoder, scope, receive)
         try:
             settled = await self._service.track(request)
         except ValueError as error:
@@ -152,7 +212,7 @@ class AiBudgetApi:
         except LedgerUnavailable as error:
             raise unavailable(error) from None
         if settled.refused:
-            raise Problem(422, "invalid_request", "the sum of what was tracked would pass four and a half billion dollars")
+            raise Problem(422, "invalid_request", REFUSED[settled.refused])
         answer = {
             "event_id": settled.event_id,
             "cost_usd": from_nanos(settled.cost),
@@ -163,19 +223,21 @@ class AiBudgetApi:
 
     async def set(self, scope: Scope, receive: Receive) -> Answer:
         """`POST /api/ai-budget/set`: gives a tenant a monthly budget, or changes it."""
-        actor = self._auth.authorize("administer", scope["headers"])
-        request: SetRequest = decode(_set_decoder, await read_body(scope, receive, self._limit))
+        request: SetRequest
+        caller, request = await self._admit("budget", _set_decoder, scope, receive)
         try:
-            budget = await self._service.set(request, actor)
+            budget = await self._service.set(request, caller.name)
         except BudgetIsConfigured as error:
             raise Problem(409, "budget_is_configured", str(error)) from None
+        except UnknownTier as error:
+            raise Problem(422, "unknown_tier", str(error)) from None
         except LedgerUnavailable as error:
             raise unavailable(error) from None
         return json_answer({"tenant_id": request.tenant_id, **_budget(budget)})
 
     async def suspend(self, tenant_id: str, scope: Scope, receive: Receive, actor: str) -> dict[str, Any]:
         """`POST /api/ai-budget/tenant/{id}/suspend`: denies the tenant's checks."""
-        request: SuspendRequest = decode(_suspend_decoder, await read_body(scope, receive, self._limit) or b"{}")
+        request: SuspendRequest = decode(_suspend_decoder, await read_body(scope, receive, self.max_body_bytes) or b"{}")
         try:
             changed = await self._service.suspend(tenant_id, reason=request.reason, run_id=request.run_id, actor=actor)
         except LedgerUnavailable as error:
@@ -190,15 +252,18 @@ class AiBudgetApi:
             raise unavailable(error) from None
         return {"tenant_id": tenant_id, "suspended": False, "changed": changed}
 
-    def tenant(self, tenant_id: str) -> dict[str, Any]:
-        """`GET /api/ai-budget/tenant/{id}`: the tenant's budgets and what they have spent. Raises `Problem` 404."""
+    async def tenant(self, tenant_id: str) -> bytes:
+        """`GET /api/ai-budget/tenant/{id}`: the tenant's budgets and what they have spent, as JSON. Raises `Problem` 404."""
         if not tenant_id:
             raise Problem(404, "unknown_tenant", "the path names no tenant")
+        return await self._cache.answer(tenant_id, lambda: self._tenant_answer(tenant_id))
+
+    def _tenant_answer(self, tenant_id: str) -> Computed:
         status = self._service.status(tenant_id)
         if not status.budgets and not status.month_spent and not status.suspended:
             detail = f"nothing is known of tenant `{tenant_id}`; a new tenant gets its default budget at its first check"
             raise Problem(404, "unknown_tenant", detail)
-        return tenant_answer(status)
+        return Computed(encode(tenant_answer(status)) + b"\n", status.valid_until)
 
 
 def tenant_answer(status: TenantStatus) -> dict[str, Any]:
@@ -235,6 +300,21 @@ def budget_answer(status: BudgetStatus) -> dict[str, Any]:
     }
 
 
+def _admission(amount: str, decision: Decision) -> dict[str, Any]:
+    return {
+        "allowed": True,
+        "reservation_id": decision.reservation_id,
+        amount: from_nanos(decision.estimate),
+        "remaining_usd": None if decision.remaining is None else from_nanos(decision.remaining),
+        "warning": decision.warning,
+        "expires_at": _time(decision.expires_at),
+    }
+
+
+def _texts(prices: LeasePrices) -> dict[str, str | None]:
+    return {name: None if price is None else format(price, "f") for name, price in msgspec.structs.asdict(prices).items()}
+
+
 def _budget(budget: Budget) -> dict[str, Any]:
     limit = "monthly_limit_usd" if budget.period == "month" else "limit_usd"
     return {
@@ -243,6 +323,7 @@ def _budget(budget: Budget) -> dict[str, Any]:
         "scope": describe_scope(budget.scope),
         "period": budget.period,
         limit: from_nanos(budget.limit),
+        "tier": budget.tier or None,
         "soft_limit_ratio": budget.soft_limit_ratio,
     }
 

@@ -55,8 +55,8 @@ def problem_answer(problem: Problem) -> Answer:
     return json_answer(problem.content, problem.headers, problem.status, CONTENT_TYPE)
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
-    """One complete response."""
+async def send_answer(send: Send, answer: Answer, *more: tuple[bytes, bytes]) -> None:
+    """One complete response, with `more` headers."""
     status, body, headers = answer
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": (*headers, *more)})
     await send({"type": "http.response.body", "body": body})

@@ -1,26 +1,40 @@
-"""Which path does what: puts the endpoints of all nouns together."""
+"""Which path does what: puts the endpoints of all nouns together. `operations.py` says whom each is for."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from costwarden.api.ai_budget import AiBudgetApi, unavailable
+from costwarden.api.ai_budget import AiBudgetApi, decode, unavailable
+from costwarden.api.alerts import AlertsApi, AlertsQuery, AuditQuery
 from costwarden.api.app import Asgi, Lifespan, create_app, json_response
 from costwarden.api.auth import Authenticator, headers_of
+from costwarden.api.budgets import BudgetChange, BudgetLimits, BudgetsApi, BudgetsQuery, NewBudget
+from costwarden.api.callers import Caller
+from costwarden.api.costs import COLUMNS, CloudCostsQuery, CostsApi, CostsFilter, CostsQuery, Dimension, SummaryQuery
+from costwarden.api.health import HealthApi
 from costwarden.api.hot import Answer, Handler, Receive, Scope, json_answer, read_body
 from costwarden.api.openapi import describe
+from costwarden.api.operations import OPERATIONS
+from costwarden.api.otlp import OtlpApi
+from costwarden.api.pages import time_answer
 from costwarden.api.problems import Problem
+from costwarden.api.remediation import RemediationApi, RunsQuery, journal_answer, run_answer
+from costwarden.api.reservations import ReservationsApi, ReservationsQuery
+from costwarden.api.usage import UsageApi, UsageEvents, UsageQuery, segments
+from costwarden.budgets.requests import ReasonRequest, ResolveRequest
+from costwarden.budgets.service import BudgetService
 from costwarden.ledger import Ledger, LedgerUnavailable
-from costwarden.ledger.journal import JournalEntry, read_journal
-from costwarden.ledger.remediation import QueueItem, Run, list_runs, read_run
 from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
-from costwarden.model import from_micros
-from costwarden.remediation.decisions import DecisionRefused
 from costwarden.remediation.intake import InvalidWebhook, accept_async
+
+__all__ = ["create_api", "journal_answer", "run_answer", "time_answer"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,24 +43,35 @@ WEBHOOK_MAX_BYTES = 16 * 1024 * 1024
 
 Reload = Callable[[], Awaitable[None]]
 
+_events_decoder = msgspec.json.Decoder(UsageEvents)
+_new_budget_decoder = msgspec.json.Decoder(NewBudget)
+_limits_decoder = msgspec.json.Decoder(BudgetLimits)
+_change_decoder = msgspec.json.Decoder(BudgetChange)
+_reason_decoder = msgspec.json.Decoder(ReasonRequest)
+_resolve_decoder = msgspec.json.Decoder(ResolveRequest)
+
 
 def create_api(
     *,
     ledger: Ledger,
     page: Page,
     budgets: AiBudgetApi,
+    service: BudgetService,
     auth: Authenticator,
     counts: Counts,
     reload: Reload,
     wake_worker: Callable[[], None],
     approve: Callable[[str, str], None],
     lifespan: Lifespan,
+    zone: ZoneInfo,
     now: Callable[[], int],
+    otlp: OtlpApi | None = None,
+    access_log: bool = False,
 ) -> Asgi:
     """The ASGI application. `reload` raises `Problem`; `approve(run_id, actor)` raises `LookupError` or `DecisionRefused`."""
 
     async def metrics(scope: Scope, _: Receive) -> Answer:
-        auth.authorize("read", scope["headers"])
+        auth.authorize("inspect", scope["headers"])
         headers = dict(scope["headers"])
         accept, encoding = headers.get(b"accept", b""), headers.get(b"accept-encoding", b"")
         found = page.answer(accept.decode("latin-1"), encoding.decode("latin-1"))
@@ -83,117 +108,195 @@ def create_api(
     hot: dict[tuple[str, str], Handler] = {
         ("POST", "/api/ai-budget/check"): budgets.check,
         ("POST", "/api/ai-budget/track"): budgets.track,
+        ("POST", "/api/ai-budget/lease"): budgets.lease,
+        ("POST", "/api/ai-budget/release"): budgets.release,
         ("POST", "/api/ai-budget/set"): budgets.set,
         ("POST", "/api/alerts/webhook"): webhook,
         ("GET", "/metrics"): metrics,
         ("POST", "/-/reload"): reload_config,
     }
-    api, app = create_app(counts, hot, lifespan)
-    _add_budget_routes(api, budgets, auth)
-    _add_remediation_routes(api, ledger, auth, approve)
-    _add_health_routes(api, ledger, page)
-    describe(api)
+    if otlp is not None:
+        hot |= {("POST", "/v1/traces"): otlp.traces, ("POST", "/v1/metrics"): otlp.metrics}
+    api, app = create_app(counts, hot, lifespan, auth, access_log=access_log)
+    api.state.auth, api.state.max_body_bytes = auth, budgets.max_body_bytes
+    _reservation_routes(api, ReservationsApi(ledger, service))
+    _tenant_routes(api, budgets)
+    _usage_routes(api, UsageApi(ledger, service))
+    _cost_routes(api, CostsApi(ledger, zone, now))
+    _budget_routes(api, BudgetsApi(ledger, service, zone, now))
+    _alert_routes(api, AlertsApi(ledger))
+    _remediation_routes(api, RemediationApi(ledger, approve))
+    _health_routes(api, HealthApi(ledger, page, service, now))
+    # OTLP has a specification of its own, errors included.
+    served = {(path, method.lower()) for method, path in hot if not path.startswith("/v1/")}
+    served |= {(route.path_format, method.lower()) for route in api.routes if isinstance(route, APIRoute) for method in route.methods or ()}
+    describe(api, auth, served)
     return app
 
 
-def _caller(auth: Authenticator, permission: str, request: Request) -> str:
-    return auth.authorize(permission, headers_of(request.headers))
+async def _caller(request: Request) -> Caller:
+    """The caller, who may do what the route is for. Raises `Problem` 401, 403 or 503."""
+    operation = OPERATIONS[request.scope["route"].path_format, request.method.lower()]
+    auth: Authenticator = request.app.state.auth
+    return auth.authorize(operation.permission, headers_of(request.headers))
 
 
-def _add_budget_routes(api: FastAPI, budgets: AiBudgetApi, auth: Authenticator) -> None:
-    # `:path`: a tenant may be named `org/team`.
-    @api.get("/api/ai-budget/tenant/{tenant_id:path}", summary="A tenant's budgets and what they have spent")
-    def tenant(tenant_id: str, request: Request) -> Response:
-        _caller(auth, "read", request)
-        return json_response(budgets.tenant(tenant_id))
-
-    @api.post("/api/ai-budget/tenant/{tenant_id:path}/suspend", summary="Deny every check of a tenant")
-    async def suspend(tenant_id: str, request: Request) -> Response:
-        actor = _caller(auth, "operate", request)
-        return json_response(await budgets.suspend(tenant_id, request.scope, request.receive, actor))
-
-    @api.post("/api/ai-budget/tenant/{tenant_id:path}/resume", summary="Lift a tenant's suspension")
-    async def resume(tenant_id: str, request: Request) -> Response:
-        return json_response(await budgets.resume(tenant_id, _caller(auth, "operate", request)))
+Admitted = Annotated[Caller, Depends(_caller)]
+"""Found before anything else of the request is looked at: nobody else is told what is wrong with theirs."""
 
 
-def _add_remediation_routes(api: FastAPI, ledger: Ledger, auth: Authenticator, approve: Callable[[str, str], None]) -> None:
-    @api.get("/api/remediation/runs", summary="The newest runs of playbooks")
-    def runs(request: Request, state: str = "", limit: int = 50) -> Response:
-        _caller(auth, "read", request)
-        with ledger.read() as connection:
-            found = list_runs(connection, limit=max(1, min(limit, 1000)), state=state)
-        return json_response({"runs": [run_answer(run, item) for run, item in found]})
-
-    @api.get("/api/remediation/runs/{run_id}", summary="A run with its journal")
-    def run(run_id: str, request: Request) -> Response:
-        _caller(auth, "read", request)
-        with ledger.read() as connection:
-            try:
-                found = read_run(connection, run_id)
-            except LookupError as error:
-                raise Problem(404, "unknown_run", str(error)) from None
-            journal = read_journal(connection, run_id)
-        return json_response({**run_answer(found, None), "journal": [journal_answer(entry) for entry in journal]})
-
-    @api.post("/api/remediation/runs/{run_id}/approve", summary="Let a planned run act")
-    def approve_run(run_id: str, request: Request) -> Response:
-        actor = _caller(auth, "operate", request)
-        try:
-            approve(run_id, actor)
-        except LookupError as error:
-            raise Problem(404, "unknown_run", str(error)) from None
-        except DecisionRefused as error:
-            raise Problem(409, "not_waiting", str(error)) from None
-        except LedgerUnavailable as error:
-            raise unavailable(error) from None
-        return json_response({"run_id": run_id, "approved_by": actor})
+async def _body(request: Request, decoder: Any) -> Any:
+    """The body as the decoder's type. Raises `Problem` 400, 413 or 422."""
+    return decode(decoder, await read_body(request.scope, request.receive, request.app.state.max_body_bytes))
 
 
-def _add_health_routes(api: FastAPI, ledger: Ledger, page: Page) -> None:
-    @api.get("/healthz", summary="The process answers")
-    async def health() -> Response:
+def _tenant_routes(api: FastAPI, budgets: AiBudgetApi) -> None:
+    # `:name`: a tenant may be named `org/team`.
+    @api.get("/api/ai-budget/tenant/{tenant_id:name}")
+    async def tenant(tenant_id: str, caller: Admitted) -> Response:
+        caller.require_tenant(tenant_id)
+        return Response(await budgets.tenant(tenant_id), media_type="application/json")
+
+    @api.post("/api/ai-budget/tenant/{tenant_id:name}/suspend")
+    async def suspend(tenant_id: str, request: Request, caller: Admitted) -> Response:
+        _require(tenant_id, caller)
+        return json_response(await budgets.suspend(tenant_id, request.scope, request.receive, caller.name))
+
+    @api.post("/api/ai-budget/tenant/{tenant_id:name}/resume")
+    async def resume(tenant_id: str, caller: Admitted) -> Response:
+        _require(tenant_id, caller)
+        return json_response(await budgets.resume(tenant_id, caller.name))
+
+
+def _require(tenant_id: str, caller: Caller) -> None:
+    caller.require_tenant(tenant_id)
+    if not tenant_id or len(tenant_id) > 256 or "\0" in tenant_id:  # the empty id is everybody's: that is an emergency stop
+        raise Problem(404, "unknown_tenant", "the path names no tenant")
+
+
+def _reservation_routes(api: FastAPI, reservations: ReservationsApi) -> None:
+    @api.get("/api/ai-budget/reservations")
+    def page(caller: Admitted, query: Annotated[ReservationsQuery, Query()]) -> Response:
+        return json_response(reservations.page(caller, query))
+
+    @api.post("/api/ai-budget/reservations/{reservation_id:name}/resolve")
+    async def resolve(reservation_id: str, request: Request, caller: Admitted) -> Response:
+        return json_response(await reservations.resolve(caller, reservation_id, await _body(request, _resolve_decoder)))
+
+    @api.post("/api/ai-budget/emergency-stop")
+    async def stop(request: Request, caller: Admitted) -> Response:
+        return json_response(await reservations.stop(caller, await _body(request, _reason_decoder)))
+
+    @api.delete("/api/ai-budget/emergency-stop")
+    async def lift(caller: Admitted) -> Response:
+        return json_response(await reservations.lift(caller))
+
+
+def _usage_routes(api: FastAPI, usage: UsageApi) -> None:
+    @api.post("/api/usage")
+    async def record(request: Request, caller: Admitted) -> Response:
+        return json_response(await usage.record(caller, await _body(request, _events_decoder)))
+
+    @api.get("/api/usage")
+    def page(caller: Admitted, query: Annotated[UsageQuery, Query()]) -> Response:
+        return json_response(usage.page(caller, query))
+
+    @api.get("/api/usage/{source:name}/{event_id:name}")
+    def event(source: str, event_id: str, request: Request, caller: Admitted) -> Response:
+        # As it was sent: decoded, a slash of a name looks like one between names.
+        parts = segments(request.scope.get("raw_path") or request.url.path.encode(), ("api", "usage"))
+        if len(parts) != 2:
+            raise Problem(404, "unknown_event", f"`{source}/{event_id}` is not a source and an event id; write a slash inside one as %2F")
+        return json_response(usage.event(caller, *parts))
+
+
+def _cost_routes(api: FastAPI, costs: CostsApi) -> None:
+    @api.get("/api/costs")
+    def by_any(caller: Admitted, query: Annotated[CostsQuery, Query()]) -> Response:
+        return json_response(costs.costs(caller, query, query.group_by))
+
+    @api.get("/api/costs/summary")
+    def summary(caller: Admitted, query: Annotated[SummaryQuery, Query()]) -> Response:
+        return json_response(costs.summary(caller, query))
+
+    @api.get("/api/costs/by-{dimension}")
+    def by_one(dimension: Dimension, caller: Admitted, query: Annotated[CostsFilter, Query()]) -> Response:
+        return json_response(costs.costs(caller, query, [COLUMNS.get(dimension, dimension)]))
+
+    @api.get("/api/cloud-costs")
+    def cloud(caller: Admitted, query: Annotated[CloudCostsQuery, Query()]) -> Response:
+        return json_response(costs.cloud_costs(caller, query))
+
+
+def _budget_routes(api: FastAPI, budgets: BudgetsApi) -> None:
+    @api.get("/api/budgets")
+    def page(caller: Admitted, query: Annotated[BudgetsQuery, Query()]) -> Response:
+        return json_response(budgets.page(caller, query))
+
+    @api.post("/api/budgets")
+    async def create(request: Request, caller: Admitted) -> Response:
+        made = await budgets.create(caller, await _body(request, _new_budget_decoder))
+        return json_response(made, 201)
+
+    @api.get("/api/budgets/{name:name}/status")
+    def status(name: str, caller: Admitted) -> Response:
+        return json_response(budgets.status(caller, name))
+
+    @api.post("/api/budgets/{name:name}/reset")
+    async def reset(name: str, request: Request, caller: Admitted) -> Response:
+        return json_response(await budgets.reset(caller, name, await _body(request, _reason_decoder)))
+
+    @api.get("/api/budgets/{name:budget}")
+    def budget(name: str, caller: Admitted) -> Response:
+        return json_response(budgets.budget(caller, name))
+
+    @api.put("/api/budgets/{name:budget}")
+    async def replace(name: str, request: Request, caller: Admitted) -> Response:
+        return json_response(await budgets.replace(caller, name, await _body(request, _limits_decoder)))
+
+    @api.patch("/api/budgets/{name:budget}")
+    async def change(name: str, request: Request, caller: Admitted) -> Response:
+        return json_response(await budgets.change(caller, name, await _body(request, _change_decoder)))
+
+    @api.delete("/api/budgets/{name:budget}")
+    async def delete(name: str, caller: Admitted) -> Response:
+        await budgets.delete(caller, name)
+        return Response(status_code=204)
+
+
+def _alert_routes(api: FastAPI, alerts: AlertsApi) -> None:
+    @api.get("/api/alerts")
+    def page(caller: Admitted, query: Annotated[AlertsQuery, Query()]) -> Response:
+        return json_response(alerts.page(caller, query))
+
+    @api.get("/api/audit")
+    def audit(_: Admitted, query: Annotated[AuditQuery, Query()]) -> Response:
+        return json_response(alerts.audit(query))
+
+
+def _remediation_routes(api: FastAPI, remediation: RemediationApi) -> None:
+    @api.get("/api/remediation/runs")
+    def runs(_: Admitted, query: Annotated[RunsQuery, Query()]) -> Response:
+        return json_response(remediation.runs(query))
+
+    @api.get("/api/remediation/runs/{run_id}")
+    def run(run_id: str, _: Admitted) -> Response:
+        return json_response(remediation.run(run_id))
+
+    @api.post("/api/remediation/runs/{run_id}/approve")
+    def approve(run_id: str, caller: Admitted) -> Response:
+        return json_response(remediation.approve(caller, run_id))
+
+
+def _health_routes(api: FastAPI, health: HealthApi) -> None:
+    @api.get("/healthz")
+    async def alive() -> Response:
         return json_response({"status": "ok"})
 
-    @api.get("/readyz", summary="The ledger writes and the metrics page is there")
+    @api.get("/readyz")
     async def ready() -> Response:
-        if not ledger.writer.healthy:
-            raise Problem(503, "ledger_unavailable", "the last write to the ledger failed")
-        if page.answer() is None:
-            raise Problem(503, "starting", "the first metrics page is not rendered yet")
-        return json_response({"status": "ready"})
+        return json_response(health.ready())
 
-
-def run_answer(run: Run, item: QueueItem | None) -> dict[str, Any]:
-    """A run, with the incident that it is for where that is known, as the API and the command line print it."""
-    answer: dict[str, Any] = {
-        "run_id": run.run_id,
-        "playbook": run.playbook,
-        "mode": run.mode,
-        "outcome": run.outcome or None,
-        "reason": run.reason or None,
-        "targets_count": run.targets_count,
-        "started_at": time_answer(run.started_at),
-        "acted_at": time_answer(run.acted_at),
-        "finished_at": time_answer(run.finished_at),
-        "approved_by": run.approved_by or None,
-    }
-    if item is not None:
-        answer["alert"] = {
-            "state": item.state,
-            "fingerprint": item.fingerprint,
-            "starts_at": item.starts_at,
-            "action": item.action,
-            "labels": item.labels,
-        }
-    return answer
-
-
-def journal_answer(entry: JournalEntry) -> dict[str, Any]:
-    """A step of a run as the API and the command line print it."""
-    return {"at": time_answer(entry.at), "step": entry.step, "detail": entry.detail}
-
-
-def time_answer(micros: int) -> str | None:
-    """RFC 3339 in UTC; None for 0, which is never."""
-    return from_micros(micros).isoformat().replace("+00:00", "Z") if micros else None
+    @api.get("/api/health")
+    def report(_: Admitted) -> Response:
+        return json_response(health.report())
