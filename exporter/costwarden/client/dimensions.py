@@ -1,0 +1,70 @@
+"""Whom a call is for: given to the client, for a stretch of code, or with a single request."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from costwarden.model import DIMENSIONS
+
+NAMES = tuple(name for name in DIMENSIONS if name not in {"provider", "model", "operation"})
+"""What an application says of its calls; the other dimensions are read from the request."""
+
+HEADERS = {
+    f"x-costwarden-{name.removesuffix('_id').replace('_', '-')}": name  # X-Costwarden-Tenant, -Report-Type, -User, …
+    for name in NAMES
+}
+"""Header of a single request -> the dimension that it sets."""
+
+_NOBODY: Mapping[str, str] = {}
+_current: ContextVar[Mapping[str, str]] = ContextVar("costwarden_attribution")
+
+
+class NoTenant(ValueError):
+    """A call names no tenant: costwarden cannot know which budgets it is to be held against."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this call names no tenant: give `tenant_id` to http_client(), to attribution(), or in the header X-Costwarden-Tenant"
+        )
+
+
+def checked(names: Mapping[str, str]) -> dict[str, str]:
+    """`names` without the empty ones. Raises `TypeError` for a name that is not in `NAMES`."""
+    for name in names:
+        if name not in NAMES:
+            raise TypeError(f"{name!r} is no attribution; there are {', '.join(NAMES)}")
+    return {name: str(value) for name, value in names.items() if value}
+
+
+@contextmanager
+def attribution(**names: str) -> Iterator[None]:
+    """Calls made inside are for these: `with attribution(tenant_id="acme", feature="search"): …`.
+
+    It holds for the current thread or task and the tasks that it starts, adds to what an outer `attribution` said, and comes before what
+    the client was made with. Raises `TypeError` for a name that is not in `NAMES`.
+    """
+    token = _current.set({**current(), **checked(names)})
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> Mapping[str, str]:
+    """What holds here."""
+    return _current.get(_NOBODY)
+
+
+def take_headers(headers: Any) -> dict[str, str]:
+    """What the headers of a request say, httpx's or httpx2's; they are removed, for they are none of the provider's business."""
+    if not any(name[:13].lower() == b"x-costwarden-" for name, _ in headers.raw):
+        return {}
+    taken = {}
+    for header, name in HEADERS.items():
+        value = headers.get(header)
+        if value is not None:
+            del headers[header]
+            if value:
+                taken[name] = value
+    return taken
