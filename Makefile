@@ -72,6 +72,8 @@ wheel: $(ENV) ## build dist/*.tar.gz, and from it dist/*.whl
 lock: $(ENV) ## pin the dependencies of pyproject.toml anew, with hashes (UPGRADE=1 takes the newest)
 	.venv/bin/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url $(if $(UPGRADE),--upgrade) --quiet --output-file requirements/dev.lock
+	echo 'litellm[proxy]' | .venv/bin/uv pip compile - --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url $(if $(UPGRADE),--upgrade) --quiet --output-file requirements/litellm.lock
 
 clean: ## remove all that make made
 	rm -rf .venv .tools dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

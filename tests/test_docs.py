@@ -33,10 +33,15 @@ def test_the_metrics_page_of_the_docs_lists_the_whole_catalogue(project: Path) -
 PAGES = (
     "README.md",
     "benchmarks/README.md",
+    "docs/api.md",
     "docs/architecture.md",
     "docs/budgets.md",
+    "docs/client.md",
     "docs/focus.md",
     "docs/metrics.md",
+    "docs/otlp.md",
+    "docs/postgresql.md",
+    "docs/pricing.md",
     "docs/remediation.md",
     "alerts/README.md",
 )

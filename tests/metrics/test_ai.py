@@ -115,7 +115,7 @@ NOVEMBER, DECEMBER = NOON - (14 * 24 + 12) * HOUR, NOON + (15 * 24 + 12) * HOUR
 def put(ledger):
     """`put("name", limit, spent, tenant_id="acme")`: a monthly budget, limit and spent in nano-dollars."""
 
-    def write(name, limit, spent, *, period="month", action="", **scope):
+    def write(name, limit, spent, *, period="month", action="", reserved=0, unsettled=0, **scope):
         row = BudgetRow(
             budget=name,
             scope=tuple(scope.get(dimension, "") for dimension in DIMENSIONS),
@@ -127,16 +127,19 @@ def put(ledger):
             origin="api",
         )
         ledger.write(lambda connection: put_budget(connection, row, NOVEMBER, DECEMBER, NOON))
-        ledger.write(lambda connection: write_periods(connection, [(name, 0 if period == "total" else NOVEMBER, spent, 0, 0, 1)]))
+        start = 0 if period == "total" else NOVEMBER
+        ledger.write(lambda connection: write_periods(connection, [(name, start, spent, 0, 0, 1, reserved, unsettled, DECEMBER)]))
 
     return write
 
 
 def test_ai_budgets_on_the_page(ledger, put, shown):
-    put("acme-sonnet", 5_000 * USD, 4_250 * USD, action="suspend_ai_tenant", tenant_id="acme", model="claude-3-5-sonnet-20241022")
-    put("everything", 10_000 * USD, 10_000 * USD)
+    aside = {"reserved": 500_000_000, "unsettled": 250_000_000}
+    scope = {"tenant_id": "acme", "model": "claude-3-5-sonnet-20241022"}
+    put("acme-sonnet", 5_000 * USD, 4_250 * USD, action="suspend_ai_tenant", **aside, **scope)
+    put("everything", 10_000 * USD, 10_000 * USD, **aside)
     put("pilot", 100 * USD, 1, period="total", tenant_id="globex")
-    held = ("acme", "", "claude-3-5-sonnet-20241022", *[""] * 6)
+    held = ("acme", "", "claude-3-5-sonnet-20241022", *[""] * 6, "call", 0)
     rows = [
         ("r1", "", NOON, NOON + HOUR, "open", 500_000_000, *held),
         ("r2", "", NOON - HOUR, NOON - 1, "unsettled", 250_000_000, *held),

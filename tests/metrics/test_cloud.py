@@ -114,8 +114,8 @@ rows = st.dictionaries(
 def test_the_sum_of_all_months_is_the_sum_of_the_bills(costs, today, months_kept):
     found = by_month([(*key, cost) for key, cost in costs.items()], today, months_kept)
     assert sum(found.values()) == sum(costs.values())
-    names = {name for _, name, _ in found}
-    assert len(names - {"older"} - {f"{today + timedelta(days=31 * n):%Y-%m}" for n in range(1, 60)}) <= months_kept
+    past = {name for _, name, _ in found if not (name[0].isdigit() and name > f"{today:%Y-%m}")}
+    assert len(past - {"older"}) <= months_kept
     assert sum(cost for (_, name, _), cost in found.items() if name == "current") == sum(
         cost for (_, month, _), cost in costs.items() if month == f"{today:%Y-%m}"
     )

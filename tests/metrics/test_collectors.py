@@ -5,6 +5,8 @@ import subprocess
 
 import pytest
 
+from costwarden.budgets.estimates import LearnedSizes
+from costwarden.budgets.settings import BudgetsSettings
 from costwarden.cli.collectors import collectors
 from costwarden.config import Config
 from costwarden.metrics.catalogue import FAMILIES
@@ -21,7 +23,8 @@ OF_THE_PAGE = {name for name in FAMILIES if name.startswith(("costwarden_page_",
 
 @pytest.fixture
 def all_collectors(ledger):
-    return collectors(Config(), ledger, Counts(), lambda: (True, NOON), lambda: NOON)
+    sizes = LearnedSizes(BudgetsSettings())
+    return collectors(Config(), ledger, Counts(), lambda: (True, NOON), lambda: NOON - 86_400_000_000, lambda: (), sizes, lambda: NOON)
 
 
 def test_every_metric_of_the_catalogue_is_given_by_one_collector(all_collectors):

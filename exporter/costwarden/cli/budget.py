@@ -1,38 +1,43 @@
 """`costwarden budget`."""
 
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import click
 
 from costwarden.api.ai_budget import budget_answer
+from costwarden.budgets.calls import Reset
 from costwarden.budgets.rules import scope_of
 from costwarden.budgets.settings import Scope
 from costwarden.budgets.status import BudgetStatus, budget_statuses
-from costwarden.budgets.store import BudgetIsConfigured, drop_budget, new_budget, store_budget
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
-from costwarden.ledger.budgets import read_budget
-from costwarden.model import DIMENSIONS, from_nanos, to_nanos
-
-
-class _Amount(click.ParamType[int]):
-    name = "usd"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            amount = Decimal(str(value))
-            nanos = to_nanos(amount)
-        except (InvalidOperation, ValueError):
-            self.fail(f"{value!r} is not an amount in dollars with at most 9 decimal places", param, ctx)
-        if not 0 <= amount <= 1_000_000_000:
-            self.fail(f"{value!r} is not between 0 and 1000000000", param, ctx)
-        return nanos
+from costwarden.budgets.store import BudgetIsConfigured, drop_budget, store_budget
+from costwarden.budgets.tiers import limited_budget
+from costwarden.cli.amount import Amount
+from costwarden.cli.budget_files import apply_file, export
+from costwarden.cli.options import (
+    ACTOR,
+    check_reason,
+    config_option,
+    dollars,
+    format_option,
+    load,
+    now,
+    open_engine,
+    open_ledger,
+    print_json,
+    print_table,
+    reason_option,
+)
+from costwarden.model import DIMENSIONS, from_nanos
 
 
 @click.group()
 def budget() -> None:
-    """Set, show, list and delete AI budgets."""
+    """Set, show, list, apply, export, reset and delete AI budgets."""
+
+
+budget.add_command(apply_file)
+budget.add_command(export)
 
 
 @budget.command("set")
@@ -54,17 +59,21 @@ def budget() -> None:
     show_default=True,
     help="What it is a limit on.",
 )
-@click.option("--limit", "limit", type=_Amount(), required=True, help="Hard limit in dollars a period.")
-def set_(config_path: Path, output: str, period: str, limit: int, **scope: str) -> None:
+@click.option("--limit", "limit", type=Amount(), help="Hard limit in dollars a period.")
+@click.option("--tier", default="", help="Tier of the configuration whose limit it follows, instead of `--limit`.")
+def set_(config_path: Path, output: str, period: str, limit: int | None, tier: str, **scope: str) -> None:
     """Give a budget to what the options name together, or change it; what none names is everything.
 
     A running server takes it over within a second.
     """
     config = load(config_path)
-    made = new_budget(config.budgets, scope_of(Scope(**scope)), period, limit)
+    try:
+        made = limited_budget(config.budgets, scope_of(Scope(**scope)), period, limit, tier)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     with open_ledger(config) as ledger:
         try:
-            before = ledger.write(lambda connection: store_budget(connection, made, config.zone, now(), "command line"))
+            before = ledger.write(lambda connection: store_budget(connection, made, config.zone, now(), ACTOR))
         except BudgetIsConfigured as error:
             raise click.ClickException(str(error)) from None
         with ledger.read() as connection:
@@ -73,7 +82,9 @@ def set_(config_path: Path, output: str, period: str, limit: int, **scope: str) 
         print_json(budget_answer(status))
     else:
         was = "new" if before is None else f"was {dollars(from_nanos(before.limit))}"
-        click.echo(f"{made.budget}: {dollars(from_nanos(made.limit))} a {period} ({was}); spent so far {dollars(from_nanos(status.spent))}")
+        follows = f"tier `{made.tier}`, " if made.tier else ""
+        limit_text = f"{dollars(from_nanos(made.limit))} a {period}"
+        click.echo(f"{made.budget}: {limit_text} ({follows}{was}); spent so far {dollars(from_nanos(status.spent))}")
 
 
 @budget.command()
@@ -117,14 +128,32 @@ def delete(config_path: Path, name: str) -> None:
     """Remove the budget NAME; what has been spent stays recorded. A running server takes it over within a second."""
     config = load(config_path)
     with open_ledger(config) as ledger:
-        with ledger.read() as connection:
-            found = read_budget(connection, name)
-        if found is None:
-            raise click.ClickException(f"there is no budget `{name}`; `costwarden budget list` names them")
-        if found.origin == "config":
-            raise click.ClickException(f"the budget `{name}` belongs to the configuration file: remove it there")
-        ledger.write(lambda connection: drop_budget(connection, name, now(), "command line"))
+        try:
+            ledger.write(lambda connection: drop_budget(connection, name, now(), ACTOR))
+        except BudgetIsConfigured as error:
+            raise click.ClickException(str(error)) from None
+        except LookupError as error:
+            raise click.ClickException(f"{error}; `costwarden budget list` names them") from None
     click.echo(f"{name}: removed")
+
+
+@budget.command()
+@config_option
+@click.argument("name")
+@reason_option
+def reset(config_path: Path, name: str, reason: str) -> None:
+    """Begin the current period of the budget NAME anew, at nothing spent.
+
+    The calls stay recorded, and what is set aside stays set aside. A running server takes it over within a second.
+    """
+    reason = check_reason(reason)
+    config = load(config_path)
+    with open_engine(config) as (ledger, engine):
+        with ledger.read() as connection:
+            before = next((found for found in budget_statuses(connection, config.zone, now()) if found.budget.budget == name), None)
+        if before is None or not ledger.writer.step_blocking(engine.reset, Reset(name, reason, ACTOR, now())):
+            raise click.ClickException(f"there is no budget `{name}`; `costwarden budget list` names them")
+    click.echo(f"{name}: spent begins at $0.00 again (was {dollars(from_nanos(before.spent))})")
 
 
 BUDGET_COLUMNS = ("budget", ">limit", ">spent", ">reserved", ">unsettled", ">used", "status")

@@ -1,16 +1,21 @@
 """`costwarden check-config`."""
 
+import re
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
+import yaml
 
 from costwarden.cli.options import config_option, load
-from costwarden.config import ConfigError, check_secrets
+from costwarden.config import Config, ConfigError, check_secrets
 
 
 @click.command("check-config")
 @config_option
-def check_config(config_path: Path) -> None:
+@click.option("--effective", is_flag=True, help="Print every key with the value that holds: the file's, its preset's or the default.")
+def check_config(config_path: Path, effective: bool) -> None:
     """Check a configuration file: every key, value and secret. Exit code 1 and a line for each mistake where it is not usable."""
     config = load(config_path)
     try:
@@ -26,8 +31,41 @@ def check_config(config_path: Path) -> None:
         "source": len(config.sources),
         "budget": len(config.budgets.configured),
         "cloud budget": len(config.cloud_budgets),
+        "guardrail": len(config.guardrails),
         "playbook": len(config.remediation.playbooks),
         "token": len(config.auth.tokens),
     }
     summary = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
-    click.echo(f"{config_path}: ok ({summary}; remediation is in mode `{config.remediation.mode}`)")
+    preset = f"preset `{config.preset}`; " if config.preset else ""
+    message = f"{config_path}: ok ({preset}{summary}; remediation is in mode `{config.remediation.mode}`)"
+    if effective:
+        click.echo(f"# {message}\n{effective_text(config)}", nl=False)
+    else:
+        click.echo(message)
+
+
+def effective_text(config: Config) -> str:
+    """The whole configuration as YAML: loaded again, it is the same. A password that stands in a URL is left out."""
+    content = _plain(config.model_dump())
+    content["database_url"] = without_password(config.database_url)
+    cache = content["budgets"]["status_cache"]
+    cache["redis_url"] = without_password(cache["redis_url"]) if cache["redis_url"] else None
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
+
+
+def without_password(url: str) -> str:
+    """The URL with `***` where a password stands."""
+    return re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", url)
+
+
+def _plain(value: Any) -> Any:
+    """What YAML has of it."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Decimal):
+        if value == value.to_integral_value():
+            return int(value)
+        return float(value) if Decimal(repr(float(value))) == value else str(value)
+    return str(value) if isinstance(value, Path) else value

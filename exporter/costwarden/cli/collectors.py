@@ -1,28 +1,45 @@
 """What the metrics page shows, put together from a configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from costwarden.budgets.estimates import LearnedSizes
+from costwarden.budgets.guardrails import GuardrailFigure
 from costwarden.config import Config
 from costwarden.ledger import Ledger
 from costwarden.metrics.ai import usage_collectors
 from costwarden.metrics.budgets import budget_collector
 from costwarden.metrics.cloud import cloud_collector
 from costwarden.metrics.counts import Counts
+from costwarden.metrics.estimates import estimate_collector
+from costwarden.metrics.guardrails import guardrail_collector
 from costwarden.metrics.health import LoadState, health_collector, remediation_collector
 from costwarden.metrics.page import Collector
+from costwarden.metrics.prices import price_collector
 from costwarden.metrics.process import collect_process
 from costwarden.metrics.sources import source_collector
 
 
-def collectors(config: Config, ledger: Ledger, counts: Counts, load_state: LoadState, now: Callable[[], int]) -> list[Collector]:
-    """The collectors of all metrics."""
+def collectors(
+    config: Config,
+    ledger: Ledger,
+    counts: Counts,
+    load_state: LoadState,
+    published_at: Callable[[], int],
+    guardrails: Callable[[], Sequence[GuardrailFigure]],
+    sizes: LearnedSizes,
+    now: Callable[[], int],
+) -> list[Collector]:
+    """The collectors of all metrics. `published_at` gives the time of the published prices, as `PriceBook.published_at`."""
     return [
         cloud_collector(ledger.read, config.metrics, config.cloud_budgets, now),
         source_collector(ledger.read, {source.name: source.stale_after_seconds for source in config.sources}),
         *usage_collectors(ledger.read, config.metrics.usage_labels, config.zone, now),
         budget_collector(ledger.read, config.zone, now),
+        guardrail_collector(guardrails),
+        estimate_collector(sizes),
         counts.collector(),
         remediation_collector(ledger.read, lambda: config.remediation.mode),
         health_collector(ledger, config.alert_limits, load_state),
+        price_collector(published_at, now),
         Collector("process", collect_process),
     ]

@@ -1,5 +1,7 @@
 """What the commands share: where the configuration and the ledger are, and how answers are printed."""
 
+import csv
+import io
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +13,14 @@ import click
 import msgspec
 
 from costwarden.api.problems import encode
-from costwarden.config import Config, ConfigError, load_config
+from costwarden.budgets.engine import Engine
+from costwarden.budgets.redis_status_cache import drop_everything
+from costwarden.config import SQLITE, Config, ConfigError, load_config, reveal
 from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
+from costwarden.ledger.operations import Participant
+
+ACTOR = "command line"
+"""Who acts, in the audit log."""
 
 config_option = click.option(
     "--config",
@@ -44,14 +52,13 @@ def load(config_path: Path) -> Config:
 
 
 @contextmanager
-def open_ledger(config: Config) -> Iterator[Ledger]:
+def open_ledger(config: Config, participant: Participant | None = None) -> Iterator[Ledger]:
     """The ledger of a configuration, beside a server that may be running; ends the program where it is not usable."""
-    path = Path(config.database_url.removeprefix("sqlite:///"))
-    if not path.exists():
-        raise click.ClickException(f"{path}: there is no ledger yet; `costwarden serve` makes it")
+    if config.database_url.startswith(SQLITE) and not Path(config.database_url.removeprefix(SQLITE)).exists():
+        raise click.ClickException(f"{config.database_url.removeprefix(SQLITE)}: there is no ledger yet; `costwarden serve` makes it")
     try:
-        ledger = Ledger(config.database_url)
-    except LedgerError as error:
+        ledger = Ledger(config.ledger_url(), participant=participant)
+    except (ConfigError, LedgerError) as error:
         raise click.ClickException(str(error)) from None
     try:
         yield ledger
@@ -59,11 +66,49 @@ def open_ledger(config: Config) -> Iterator[Ledger]:
         raise click.ClickException(str(error)) from None
     finally:
         ledger.close()
+        if ledger.writer.commits:
+            _tell_status_cache(config)
+
+
+def _tell_status_cache(config: Config) -> None:
+    """On PostgreSQL no replica hears of what another program writes."""
+    settings = config.budgets.status_cache
+    if settings.redis_url is None or settings.seconds == 0:
+        return
+    try:
+        drop_everything(settings, reveal(settings.redis_password) if settings.redis_password is not None else None)
+    except (OSError, ConfigError) as error:
+        click.echo(f"warning: the status cache was not told ({error}); servers may show old figures for {settings.seconds} s", err=True)
+
+
+@contextmanager
+def open_engine(config: Config) -> Iterator[tuple[Ledger, Engine]]:
+    """The ledger with an engine of this program's own, for what changes figures; a running server takes it over within a second."""
+    engine = Engine(config.enforced_budgets, config.zone, now)
+    with open_ledger(config, engine) as ledger:
+        yield ledger, engine
+
+
+reason_option = click.option("--reason", required=True, help="Why: kept in the audit log.")
+
+
+def check_reason(reason: str) -> str:
+    """The reason as it is kept; ends the program where it says nothing."""
+    if not reason.strip() or len(reason) > 1000:
+        raise click.BadParameter("must have 1 to 1000 characters", param_hint="'--reason'")
+    return reason.strip()
 
 
 def print_json(content: Any) -> None:
     """JSON with money to the last digit: `Decimal` becomes a number."""
     click.echo(msgspec.json.format(encode(content), indent=2))
+
+
+def print_csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Comma-separated values (RFC 4180, with plain line ends), the names of the columns first."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    click.echo(text.getvalue(), nl=False)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -18,11 +18,15 @@ from fastapi import FastAPI
 from costwarden import __version__
 from costwarden.api.ai_budget import AiBudgetApi
 from costwarden.api.auth import Authenticator
+from costwarden.api.otlp import OtlpApi
 from costwarden.api.problems import Problem
 from costwarden.api.routes import create_api
 from costwarden.budgets.engine import Engine
+from costwarden.budgets.guardrails import GuardrailWatch
 from costwarden.budgets.service import BudgetService
+from costwarden.budgets.status_cache import status_cache
 from costwarden.cli.collectors import collectors
+from costwarden.cli.duties import Duties
 from costwarden.cli.listen import CannotListen, listen, uvicorn_config
 from costwarden.cli.logs import configure_logs
 from costwarden.cli.options import config_option, load, now
@@ -30,7 +34,7 @@ from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, ch
 from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
 from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
-from costwarden.pricing import PriceBook
+from costwarden.pricing import PriceBook, PriceRefresh
 from costwarden.remediation.decisions import approve_run
 from costwarden.remediation.worker import Worker
 from costwarden.sync import Scheduler
@@ -41,8 +45,8 @@ SWITCH_INTERVAL_SECONDS = 0.0005
 # A request makes some hundred objects, none of them in a cycle: the default of 700 looks for garbage at every few requests.
 GC_THRESHOLDS = (50_000, 20, 20)
 
-EXPIRY_INTERVAL_SECONDS = 1.0
-"""How often reservations are looked through for expired ones, and changes by other processes taken over."""
+UPKEEP_INTERVAL_SECONDS = 1.0
+"""How often expired reservations are looked for, changes by other processes taken over, and sizes of calls learned."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,60 +61,84 @@ class Server:
         self._reloading = threading.Lock()
         self._counts = Counts()
         self._auth = Authenticator(config.auth)
-        self._engine = Engine(config.budgets, config.zone, now)
-        self._ledger = Ledger(config.database_url, owner=True, participant=self._engine)
+        self._engine = Engine(config.enforced_budgets, config.zone, now)
+        self._ledger = Ledger(config.ledger_url(), owner=True, participant=self._engine)
         try:
-            self._service = BudgetService(self._ledger, self._engine, PriceBook(config.pricing), config.budgets, config.zone, now)
+            prices = PriceBook(config.pricing)
+            self._price_refresh = PriceRefresh(config.pricing.refresh, prices, now)
+            self._service = BudgetService(self._ledger, self._engine, prices, config.enforced_budgets, config.zone, now)
+            self._cache = status_cache(config.budgets.status_cache, shared=self._ledger.shared, now=now, count=self._count_status)
+            self._engine.on_touched = self._cache.touched
+            self._otlp = OtlpApi(self._ledger, self._engine, self._service, self._auth, self._counts, now, config.otlp)
+            self._guardrails = GuardrailWatch(self._ledger, self._engine.suspend, config.guardrails, config.zone, now)
             self._page = Page(self._collectors(config), config.metrics, now)
             self._ledger.writer.on_change = self._page.changed
-            self._scheduler = Scheduler(self._ledger, config.sources, config.attribution, config.exchange_rates, now=now)
-            self._worker = Worker(self._ledger, lambda: self.config.remediation, environ=ENVIRONMENT, now=now)
+            scheduler = Scheduler(self._ledger, config.sources, config.attribution, config.exchange_rates, now=now)
+            self._duties = Duties(self._ledger, scheduler, self._new_worker)
         except BaseException:
             self._ledger.close()
             raise
-        self._expiry: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self.app = create_api(
             ledger=self._ledger,
             page=self._page,
-            budgets=AiBudgetApi(self._service, self._auth, self._counts, now, config.server.max_body_bytes),
+            budgets=AiBudgetApi(self._service, self._auth, self._counts, now, config.server.max_body_bytes, self._cache),
+            otlp=self._otlp,
+            service=self._service,
+            zone=config.zone,
+            access_log=config.logs.access,
             auth=self._auth,
             counts=self._counts,
             reload=self.reload,
-            wake_worker=self._worker.wake,
+            wake_worker=self._duties.wake,
             approve=self._approve,
             lifespan=self._lifespan,
             now=now,
         )
 
     def _collectors(self, config: Config) -> list[Any]:
-        return collectors(config, self._ledger, self._counts, lambda: self._loaded, now)
+        published_at = lambda: self._service.prices.published_at  # noqa: E731
+        state, guardrails, sizes = (lambda: self._loaded), self._guardrails.figures, self._service.sizes
+        return collectors(config, self._ledger, self._counts, state, published_at, guardrails, sizes, now)
+
+    def _count_status(self, outcome: str) -> None:
+        if outcome == "error":
+            self._counts.add("costwarden_status_cache_errors_total")
+        else:
+            self._counts.add("costwarden_status_cache_requests_total", outcome)
 
     def _approve(self, run_id: str, actor: str) -> None:
         approve_run(self._ledger, run_id, actor=actor, now=now())
-        self._worker.wake()
+        self._duties.wake()
+
+    def _new_worker(self) -> Worker:
+        return Worker(self._ledger, lambda: self.config.remediation, environ=ENVIRONMENT, now=now)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self._service.configure, self.config.budgets, self._service.prices)
-        self._expiry = loop.create_task(self._service.expire_reservations(EXPIRY_INTERVAL_SECONDS))
+        await asyncio.to_thread(self._service.configure, self.config.enforced_budgets, self._service.prices)
+        await asyncio.to_thread(self._service.learn)
+        beside = (self._service.keep_up(UPKEEP_INTERVAL_SECONDS), self._cache.run(), self._guardrails.run())
+        self._beside = [loop.create_task(coroutine) for coroutine in beside]
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reload_on_signal()))
+        await asyncio.to_thread(self._price_refresh.start)
         self._page.start()
-        self._scheduler.start()
-        await asyncio.to_thread(self._worker.start)
+        await self._duties.start()
         server = self.config.server
-        log.info("costwarden serves", version=__version__, url=f"http://{server.host}:{server.port}", ledger=str(self._ledger.path))
+        log.info("costwarden serves", version=__version__, url=f"http://{server.host}:{server.port}", ledger=self._ledger.name)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
-            self._expiry.cancel()
+            for task in self._beside:
+                task.cancel()
+            await asyncio.gather(*self._beside, return_exceptions=True)
+            await self._duties.stop()
             await asyncio.to_thread(self._stop)
 
     def _stop(self) -> None:
-        self._scheduler.stop()
-        if not self._worker.stop():
-            log.warning("a shutdown script still acts; its run will show as interrupted")
+        self._price_refresh.stop()
         self._page.stop()
         self._ledger.close()
         log.info("costwarden stopped")
@@ -139,18 +167,18 @@ class Server:
         check_secrets(config)
         prices = PriceBook(config.pricing) if config.pricing != self.config.pricing else self._service.prices
         try:
-            self._service.configure(config.budgets, prices)
+            self._service.configure(config.enforced_budgets, prices)
         except ValueError as error:
             raise ConfigError(f"{self._path}: {error}") from None
         # Nothing below can fail: what was loaded is in force as a whole.
         self._auth.configure(config.auth)
         self.config = config
         self._loaded = (True, now())
-        self._scheduler.configure(config.sources, config.attribution, config.exchange_rates)
-        for source in config.sources:
-            self._scheduler.refresh_now(source.name)
+        self._guardrails.configure(config.guardrails)
+        self._otlp.configure(config.otlp)
+        self._duties.configure(config)
+        self._price_refresh.configure(config.pricing.refresh, prices)
         self._page.reconfigure(self._collectors(config), config.metrics)
-        self._worker.wake()
         log.info("configuration reloaded", path=str(self._path))
 
     async def _reload_on_signal(self) -> None:

@@ -75,6 +75,7 @@ def status(config_path: Path, output: str) -> None:
             for budget, cost in spent
         ],
         "budgets": [budget_answer(found) for found in budgets],
+        "emergency_stop": suspended.pop("", None),
         "suspended_tenants": list(suspended.values()),
         "sources": sources,
         "remediation": {"mode": config.remediation.mode, "queue": queue},
@@ -98,6 +99,8 @@ def _day(micros: int) -> date:
 
 def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:
     cloud, ai = answer["cloud"], answer["ai"]
+    if stop := answer["emergency_stop"]:
+        click.echo(f"EMERGENCY STOP by {stop['actor']} since {time_answer(stop['suspended_at'])}: {stop['reason']}\n")
     rows = [(f"cloud: {provider}", dollars(cost)) for provider, cost in cloud["providers"].items()]
     rows += [("cloud: total", dollars(cloud["total_usd"])), (f"AI: {ai['requests']:,} requests", dollars(ai["month_usd"]))]
     print_table(f"cost of {cloud['month']}", ("", ">"), rows)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from costwarden.ledger import Connection
 from costwarden.ledger.figures import sums_since
-from costwarden.ledger.usage import newest_usage_id, usage_sums
+from costwarden.ledger.usage import Cursor, usage_cursor, usage_sums
 from costwarden.metrics.bounds import Labels, Sample
 from costwarden.metrics.catalogue import FAMILIES, Family
 from costwarden.metrics.page import Collector
@@ -34,16 +34,16 @@ class UsageTotals:
         # Unpriced requests are told apart by provider and model even where those are not among the chosen labels.
         chosen = self._cost.labels
         self._dimensions = (*chosen, *(name for name in _UNPRICED_LABELS if name not in chosen))
-        self._newest: int | None = None
+        self._seen: Cursor | None = None
         self._cost_by: dict[Labels, int] = {}
         self._tokens_by: dict[Labels, dict[str, int]] = {}
         self._requests_by: dict[Labels, list[int]] = {}
         self._unpriced_by: dict[Labels, int] = {}
 
-    def version(self) -> int:
-        """Rises with every event."""
+    def version(self) -> Cursor:
+        """Changes with every event."""
         with self._read() as connection:
-            return newest_usage_id(connection)
+            return usage_cursor(connection)
 
     def collect(self) -> Iterator[tuple[Family, Iterator[Sample]]]:
         """Cost, tokens, requests and unpriced requests."""
@@ -55,14 +55,12 @@ class UsageTotals:
 
     def _advance(self) -> None:
         with self._read() as connection:
-            newest = newest_usage_id(connection)
-            if self._newest is None:
-                rows = usage_sums(connection, self._dimensions)
-            else:
-                rows = sums_since(connection, self._dimensions, self._newest)
+            cursor = usage_cursor(connection)
+            since = self._seen
+            rows = usage_sums(connection, self._dimensions) if since is None else sums_since(connection, self._dimensions, since)
         for row in rows:
             self._add(row)
-        self._newest = newest
+        self._seen = cursor
 
     def _add(self, row: dict[str, Any]) -> None:
         labels = tuple([row[name] for name in self._cost.labels])

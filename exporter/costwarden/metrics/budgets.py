@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo
 
 from costwarden.budgets.rules import FOREVER
 from costwarden.budgets.status import BudgetStatus, budget_statuses
+from costwarden.ledger.budgets import read_suspended
 from costwarden.ledger.figures import reservation_counts
 from costwarden.metrics.ai import Read
 from costwarden.metrics.bounds import Labels, Sample
@@ -35,6 +36,7 @@ class AiBudgets:
         with self._read() as connection:
             statuses = budget_statuses(connection, self._zone, self._now())
             reservations = reservation_counts(connection)
+            stopped = "" in read_suspended(connection)
         statuses.sort(key=_pressure, reverse=True)
         yield FAMILIES["ai_budget_limit_usd"], [(_limit_labels(status), status.budget.limit / NANOS_PER_USD) for status in statuses]
         for name, figure in _FIGURES.items():
@@ -44,6 +46,7 @@ class AiBudgets:
             FAMILIES["ai_budget_reset_timestamp_seconds"],
             [(_labels(status), status.resets_at / MICROS_PER_SECOND) for status in resets],
         )
+        yield FAMILIES["ai_emergency_stop"], [((), float(stopped))]
         yield FAMILIES["costwarden_reservations"], [((state,), float(reservations.get(state, 0))) for state in ("open", "unsettled")]
 
 

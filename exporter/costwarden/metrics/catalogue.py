@@ -155,8 +155,22 @@ def _ai() -> Iterator[Family]:
         ("provider", "model"),
         ("provider", "model"),
     )
+    yield Family(
+        "ai_estimated_output_tokens",
+        "gauge",
+        "Output tokens that a call is taken for whose check names no size, learned from the calls like it.",
+        ("provider", "model", "operation"),
+    )
     yield Family("ai_spend_monthly_usd", "gauge", "AI cost of everything this calendar month.")
     yield Family("ai_spend_monthly_limit_usd", "gauge", "AI cost a calendar month above which an alert fires.")
+
+
+def _guardrails() -> Iterator[Family]:
+    labels = ("guardrail", "severity", "action", *DIMENSIONS)
+    yield Family("costwarden_guardrail_spend_usd", "gauge", "AI cost in the window of a guardrail.", labels)
+    yield Family("costwarden_guardrail_threshold_usd", "gauge", "AI cost from which a guardrail is breached.", labels)
+    yield Family("costwarden_guardrail_breached", "gauge", "1 where the threshold of a guardrail is reached, else 0.", labels)
+    yield Family("ai_emergency_stop", "gauge", "1 where every check is refused until an operator lifts it, else 0.")
 
 
 def _sources() -> Iterator[Family]:
@@ -184,6 +198,25 @@ def _health() -> Iterator[Family]:
     yield Family(
         "costwarden_http_rejected_requests_total", "counter", "Requests that were refused as malformed or unauthorised.", ("reason",)
     )
+    yield Family(
+        "costwarden_otlp_received_total",
+        "counter",
+        "Calls in spans and data points that OpenTelemetry sent: recorded, repeated; and what was passed over as no call of a model.",
+        ("signal", "outcome"),
+    )
+    yield Family(
+        "costwarden_otlp_rejected_total",
+        "counter",
+        "Spans and data points of OpenTelemetry that could not be counted.",
+        ("signal", "reason"),
+    )
+    yield Family("costwarden_status_cache_requests_total", "counter", "Requests for the status of a tenant.", ("outcome",))
+    yield Family("costwarden_status_cache_errors_total", "counter", "Operations on the shared status cache that failed or took too long.")
+    yield Family(
+        "costwarden_price_data_age_seconds",
+        "gauge",
+        "Time since the published prices were fetched or, where they are built in, verified.",
+    )
     yield Family("costwarden_webhook_alerts_total", "counter", "Alerts that Alertmanager delivered.", ("outcome",))
     yield Family("costwarden_remediation_queue_length", "gauge", "Alerts in the remediation queue that are not done with.", ("state",))
     yield Family("costwarden_remediation_runs_total", "counter", "Runs of a playbook.", ("playbook", "outcome"))
@@ -205,5 +238,5 @@ def _page() -> Iterator[Family]:
     yield Family("process_start_time_seconds", "gauge", "When the process started.")
 
 
-FAMILIES: dict[str, Family] = {family.name: family for group in (_cloud, _ai, _sources, _health, _page) for family in group()}
+FAMILIES: dict[str, Family] = {family.name: family for group in (_cloud, _ai, _guardrails, _sources, _health, _page) for family in group()}
 """Every metric by name, in the order in which the document lists them."""

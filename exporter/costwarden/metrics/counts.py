@@ -19,6 +19,12 @@ _FROM_ZERO = {
     ),
     "ai_budget_denied_checks_total": (),
     "costwarden_http_rejected_requests_total": (),
+    "costwarden_otlp_received_total": tuple(
+        (signal, outcome) for signal in ("traces", "metrics") for outcome in ("recorded", "repeated", "passed_over")
+    ),
+    "costwarden_otlp_rejected_total": (),
+    "costwarden_status_cache_requests_total": (("hit",), ("miss",), ("bypass",)),
+    "costwarden_status_cache_errors_total": ((),),
     "costwarden_webhook_alerts_total": (("queued",), ("repeated",), ("resolved",), ("ignored",), ("refused",)),
 }
 

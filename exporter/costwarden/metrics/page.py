@@ -82,6 +82,8 @@ class Page:
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self.rendered_at = 0
+        """When the page in force was rendered, in microseconds since 1970 UTC; 0 before the first one."""
 
     def answer(self, accept: str = "", accept_encoding: str = "") -> Answer | None:
         """The ready response to a scrape with these request headers; None until the first page is rendered."""
@@ -144,6 +146,7 @@ class Page:
                 answers[key, False] = _answer(body, media_type)
                 answers[key, True] = _answer(igzip.compress(body, GZIP_LEVEL, mtime=0), media_type, (b"content-encoding", b"gzip"))
             self._answers = answers
+            self.rendered_at = self._now()
             self._last_duration = time.perf_counter() - started
 
     def _collect(self) -> list[Rendered]:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from costwarden.budgets.rules import period_bounds
 from costwarden.ledger import Connection
 from costwarden.ledger.figures import cost_since, events_since
-from costwarden.ledger.usage import MICROS_PER_HOUR, newest_usage_id, spend_between, usage_between, usage_hours
+from costwarden.ledger.usage import MICROS_PER_HOUR, Cursor, spend_between, usage_between, usage_cursor, usage_hours
 from costwarden.metrics.bounds import Labels
 from costwarden.metrics.catalogue import WINDOW_LABELS
 from costwarden.model import DIMENSIONS
@@ -33,7 +33,7 @@ class TrailingWindows:
         self.sums: dict[str, dict[Labels, int]] = {}
         """By window, by labels: nano-dollars; a sum of nothing is left out."""
         self._at: int | None = None
-        self._newest = 0
+        self._seen: Cursor = 0
 
     def advance(self, connection: Connection, now: int) -> None:
         """Move the end of the windows to `now` microseconds. A failed read leaves them where they were."""
@@ -41,8 +41,8 @@ class TrailingWindows:
         if self._at is None or not self._at <= now <= self._at + MICROS_PER_HOUR:
             self._restart(connection, now)
             return
-        newest = newest_usage_id(connection)
-        late = events_since(connection, WINDOW_LABELS, self._newest, self._at)
+        cursor = usage_cursor(connection)
+        late = events_since(connection, WINDOW_LABELS, self._seen, self._at)
         entered = usage_between(connection, WINDOW_LABELS, self._at, now)
         left = {name: usage_between(connection, WINDOW_LABELS, self._at - length, now - length) for name, length in WINDOWS.items()}
         for name, length in WINDOWS.items():
@@ -50,11 +50,11 @@ class TrailingWindows:
             _add(sums, [row for timestamp, *row in late if timestamp >= self._at - length])
             _add(sums, entered)
             _add(sums, left[name], -1)
-        self._at, self._newest = now, newest
+        self._at, self._seen = now, cursor
 
     def _restart(self, connection: Connection, now: int) -> None:
         sums: dict[str, dict[Labels, int]] = {}
-        newest = newest_usage_id(connection)
+        cursor = usage_cursor(connection)
         last_hour = now // MICROS_PER_HOUR
         current = usage_between(connection, WINDOW_LABELS, last_hour * MICROS_PER_HOUR, now)
         for name, length in WINDOWS.items():
@@ -63,7 +63,7 @@ class TrailingWindows:
             _add(sums[name], usage_between(connection, WINDOW_LABELS, now - length, first_hour * MICROS_PER_HOUR))
             _add(sums[name], usage_hours(connection, WINDOW_LABELS, first_hour, last_hour))
             _add(sums[name], current)
-        self.sums, self._at, self._newest = sums, now, newest
+        self.sums, self._at, self._seen = sums, now, cursor
 
 
 def _add(sums: dict[Labels, int], rows: Sequence[Sequence[Any]], sign: int = 1) -> None:
@@ -84,14 +84,14 @@ class MonthSpend:
         """Nano-dollars."""
         self._zone = zone
         self._start: int | None = None
-        self._newest = 0
+        self._seen: Cursor = 0
 
     def advance(self, connection: Connection, now: int) -> None:
         """Add what was recorded since the last time, or begin with the month that holds `now` microseconds."""
         start, end = period_bounds("month", now, self._zone)
-        newest = newest_usage_id(connection)
+        cursor = usage_cursor(connection)
         if start == self._start:
-            self.cost += cost_since(connection, self._newest, start, end)
+            self.cost += cost_since(connection, self._seen, start, end)
         else:
             self.cost = spend_between(connection, _EVERYTHING, start, end).cost
-        self._start, self._newest = start, newest
+        self._start, self._seen = start, cursor
