@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import uvloop
@@ -59,18 +59,26 @@ def post(path: str, body: bytes) -> bytes:
     )
 
 
-def run_pairs(port: int, connections: int, pairs: int, first: Callable[[int], bytes], second: Callable[[bytes, int], bytes]) -> Result:
+def get(path: str) -> bytes:
+    """A request as it goes over the wire."""
+    return b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode()
+
+
+def run_pairs(
+    port: int | Sequence[int], connections: int, pairs: int, first: Callable[[int], bytes], second: Callable[[bytes, int], bytes]
+) -> Result:
     """`pairs` times a request `first(connection)` and then `second(answer, connection)`, spread over `connections`.
 
-    Every answer must be 200.
+    Of several ports each gets its share of the connections. Every answer must be 200.
     """
+    ports = [port] if isinstance(port, int) else port
 
     async def measure() -> Result:
         loop = asyncio.get_running_loop()
         latencies: list[float] = []
 
         async def worker(number: int) -> None:
-            transport, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
+            transport, connection = await loop.create_connection(_Connection, "127.0.0.1", ports[number % len(ports)])
             for _ in range(pairs // connections):
                 started = time.perf_counter()
                 status, body = await connection.request(first(number))

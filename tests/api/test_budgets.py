@@ -39,6 +39,15 @@ def test_a_budget_that_is_there_is_not_made_again(server, problem_of):
     assert problem_of(server.post("/api/budgets", body), 409, "budget_exists")["budget"] == "global/total"
 
 
+def test_names_that_no_index_could_hold_together_are_refused(server, problem_of):
+    scope = dict.fromkeys(("tenant_id", "provider", "model"), "\U0001f4b8" * 256)
+    refused = problem_of(server.post("/api/budgets", {"scope": scope, "period": "day", "limit_usd": 1}), 422, "invalid_request")
+    assert "at most 2400 bytes" in refused["detail"]
+    # The longest that a tenant's default budget can be named.
+    del scope["provider"]
+    assert server.post("/api/budgets", {"scope": scope, "period": "month", "limit_usd": 1}).status_code == 201
+
+
 def test_put_makes_what_its_name_says_and_replaces_all_of_it(server, exact):
     path = "/api/budgets/tenant_id=org%2Fteam,model=a%252Cb/week"
     made = exact(server.put(path, {"limit_usd": 5, "soft_limit_ratio": 0.5, "thresholds": [0.1, 1]}))

@@ -206,7 +206,10 @@ class BudgetsApi:
         return self.budget(caller, name)
 
     def _made(self, caller: Caller, scope: Dimensions, period: str, name: str, given: _Limits) -> Budget:
-        made = new_budget(self._service.settings, scope, period, to_nanos(given.limit_usd))
+        try:
+            made = new_budget(self._service.settings, scope, period, to_nanos(given.limit_usd))
+        except ValueError as error:
+            raise Problem(422, "invalid_request", str(error)) from None
         changed: dict[str, Any] = {"budget": name}
         if isinstance(given.soft_limit_ratio, Decimal):
             changed["soft_limit_ratio"] = given.soft_limit_ratio

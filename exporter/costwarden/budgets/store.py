@@ -15,6 +15,10 @@ from costwarden.model import DIMENSIONS, to_nanos
 _TENANT, _MODEL = DIMENSIONS.index("tenant_id"), DIMENSIONS.index("model")
 
 
+LONGEST_NAME = 2_400
+"""Bytes of a budget's name: PostgreSQL indexes no more than 2,704 bytes of a row."""
+
+
 def budget_of(row: BudgetRow) -> Budget:
     """The budget that a row of the ledger describes."""
     return Budget(
@@ -31,9 +35,15 @@ def budget_of(row: BudgetRow) -> Budget:
 
 
 def new_budget(settings: BudgetsSettings, scope: Dimensions, period: str, limit: int, origin: str = "api", tier: str = "") -> Budget:
-    """A budget of `limit` nano-dollars with the section's soft limit and thresholds, named after its scope and period."""
+    """A budget of `limit` nano-dollars with the section's soft limit and thresholds, named after its scope and period.
+
+    Raises `ValueError` where the name would be too long.
+    """
+    name = budget_name(scope, period)
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"the names in the scope are too long together: they must come to at most {LONGEST_NAME} bytes")
     return Budget(
-        budget=budget_name(scope, period),
+        budget=name,
         scope=scope,
         period=period,
         limit=limit,
