@@ -27,7 +27,7 @@ from costwarden.ledger import Connection
 from costwarden.ledger.budgets import (
     note_figures,
     read_budget,
-    read_budgets,
+    read_configured,
     reset_period,
     write_periods,
 )
@@ -365,7 +365,7 @@ class Engine:
 
     def put_configured(self, connection: Connection, budgets: Sequence[Budget]) -> None:
         """Make the budgets of origin `config` be exactly `budgets`. Raises `ValueError` where a name belongs to another origin."""
-        changed, gone = configured_changes(read_budgets(connection), budgets)
+        changed, gone = configured_changes(read_configured(connection, [budget.budget for budget in budgets]), budgets)
         for budget in changed:
             self.put(connection, budget, "config")
         for name in gone:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -40,6 +41,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
         return share(self.limit, self.soft_limit_ratio)
 
 
+@lru_cache(maxsize=4096)
 def share(limit: int, ratio: Decimal) -> int:
     """The smallest whole number of nano-dollars that is at least `ratio` of `limit`."""
     return int((limit * ratio).to_integral_value(ROUND_CEILING))

@@ -30,7 +30,7 @@ from costwarden.budgets.status import BudgetStatus, budget_statuses
 from costwarden.budgets.store import configured_budgets
 from costwarden.budgets.tiers import limited_budget, lost_tiers, tier_changes
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.budgets import read_budgets, read_suspended
+from costwarden.ledger.budgets import read_suspended, read_tiered
 from costwarden.ledger.usage import spend_between
 from costwarden.metering.responses import Consumed, read_response
 from costwarden.model import (
@@ -129,7 +129,7 @@ class BudgetService:
 
     def _bring_in(self, connection: Connection, settings: BudgetsSettings) -> None:
         self._engine.put_configured(connection, configured_budgets(settings))
-        known = read_budgets(connection)
+        known = read_tiered(connection)
         for budget in tier_changes(known, settings):
             self._engine.put(connection, budget, "config")
         if lost := lost_tiers(known, settings):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,11 +28,16 @@ def budget_of(row: BudgetRow) -> Budget:
         period=row.period,
         limit=row.limit,
         soft_limit_ratio=Decimal(row.soft_limit_ratio),
-        thresholds=tuple(Decimal(ratio) for ratio in row.thresholds),
+        thresholds=_ratios(row.thresholds),
         action=row.action,
         origin=row.origin,
         tier=row.tier,
     )
+
+
+@lru_cache
+def _ratios(texts: tuple[str, ...]) -> tuple[Decimal, ...]:
+    return tuple(map(Decimal, texts))
 
 
 def new_budget(settings: BudgetsSettings, scope: Dimensions, period: str, limit: int, origin: str = "api", tier: str = "") -> Budget:
