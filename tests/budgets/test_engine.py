@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from costwarden.budgets.calls import Release
 from costwarden.budgets.engine import named_id
 from costwarden.ledger.budgets import read_reservations
 from costwarden.ledger.usage import known_event, usage_sums
@@ -524,3 +525,25 @@ def test_usage_keeps_what_it_was_about(desk):
         "input_tokens": 7,
         "cost": to_nanos("0.08"),
     }
+
+
+@pytest.mark.parametrize("ending", ["track", "release", "expire"])
+def test_a_default_budget_that_is_made_while_calls_end_holds_nothing_of_them(desk_of, ending):
+    desk = desk_of(default={"model": "*", "monthly_limit_usd": 1})
+    held = desk.check("0.30")
+    name = "tenant_id=acme/month"
+    desk.delete(name)
+    desk.wait(seconds=300)
+    writer, engine = desk.ledger.writer, desk.engine
+    ends = {
+        "track": (engine.settle, desk.call("0.20", reservation_id=held.reservation_id)),
+        "release": (engine.release, Release("acme", held.reservation_id)),
+        "expire": (engine.expire, held.expires_at),
+    }
+
+    async def together():
+        await asyncio.gather(writer.step(engine.reserve, desk.wish("0.10")), writer.step(*ends[ending]))
+
+    asyncio.run(together())
+    expected = {"track": usd("0.20", "0.10", "0"), "release": usd("0", "0.10", "0"), "expire": usd("0", "0.10", "0.30")}
+    assert desk.in_memory() == desk.in_ledger() == {name: expected[ending]}

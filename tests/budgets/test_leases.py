@@ -3,7 +3,7 @@
 import pytest
 
 from costwarden.budgets.calls import Reset, Resolve
-from costwarden.model import to_nanos
+from costwarden.model import Usage, to_nanos
 
 DAY = 86_400
 
@@ -176,6 +176,30 @@ def test_a_reset_begins_the_period_anew_and_keeps_what_is_set_aside(desk, lease)
     assert desk.status(budget) == usd("0", "0.10", "0")
     desk.track("0.05", reservation_id=held.reservation_id)
     assert desk.status(budget) == usd("0.05", "0", "0")
+
+
+def test_a_correction_of_what_a_reset_took_out_is_no_credit(desk):
+    budget = desk.put("1.00", tenant_id="acme")
+    desk.track("0.90", event_id="e1")
+    before = desk.now
+    desk.wait(seconds=1)
+    desk.ledger.writer.step_blocking(desk.engine.reset, Reset(budget.budget, "end of the trial", "admin", desk.now))
+    desk.wait(seconds=1)
+    desk.track("0.50", event_id="e2")
+
+    def correct(event_id, at, usd_less):
+        less = Usage(
+            source="correction", event_id=event_id, timestamp=at, tenant_id="acme", model="m", cost=-to_nanos(usd_less), requests=0
+        )
+        return desk.ledger.writer.step_blocking(desk.engine.ingest, [less])
+
+    assert correct("e1", before, "0.81") == 1
+    assert desk.status(budget) == usd("0.50", "0", "0")
+    # What was spent since is corrected, also after a restart.
+    desk.restart()
+    assert correct("e2", desk.now, "0.20") == 1
+    assert correct("e1 again", before, "0.05") == 1
+    assert desk.status(budget) == usd("0.30", "0", "0")
 
 
 def test_a_reset_by_the_command_line_holds_also_where_it_changes_a_budget_right_after(desk, beside):

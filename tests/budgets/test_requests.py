@@ -43,6 +43,10 @@ def refusal(request, body):
         (TrackRequest, {**CHECK, "cost_usd": "1e999999"}, "`cost_usd` must be from 0 to 1000000"),
         (TrackRequest, {**CHECK, "cost_usd": 1000000.01}, "`cost_usd` must be from 0 to 1000000"),
         (TrackRequest, {**CHECK, "success": "yes"}, "Expected `bool`, got `str` - at `$.success`"),
+        *(
+            (TrackRequest, {**CHECK, "reservation_id": text}, f"`reservation_id` {text!r} is not one that a check has given")
+            for text in ("event:4:acme:", "event:4:acme:x\0y", "event:9:acme:x", "event:4:acmex", "0660c945a349a3")
+        ),
         (SetRequest, {"tenant_id": "acme"}, "give either `monthly_limit_usd` or a `tier`"),
         (SetRequest, {**SET, "tier": "starter"}, "give either `monthly_limit_usd` or a `tier`"),
         (SetRequest, {"tenant_id": "acme", "tier": "custom"}, "give either `monthly_limit_usd` or a `tier`"),

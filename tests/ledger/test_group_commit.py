@@ -183,7 +183,7 @@ def test_a_statement_sees_what_the_steps_before_it_have_gathered(open_ledger, ca
     assert (step.result(), count.result()) == ("ACME", 1)
 
 
-def test_a_step_that_breaks_its_promise_fails_the_group_and_is_forgotten(open_ledger, callers, held):
+def test_a_step_that_breaks_its_promise_is_refused_alone_and_is_forgotten(open_ledger, callers, held):
     notes = Notes()
     ledger = open_ledger(participant=notes)
     with held(ledger) as waiting:
@@ -191,14 +191,27 @@ def test_a_step_that_breaks_its_promise_fails_the_group_and_is_forgotten(open_le
         waiting(1)
         broken = callers.submit(ledger.writer.step_blocking, lambda _: 1 / 0, None)
         waiting(2)
-    for answer in (innocent, broken):
-        with pytest.raises(LedgerUnavailable, match="the ledger did not commit: ZeroDivisionError in the same transaction"):
-            answer.result()
-    assert notes.rollbacks == 1
-    assert not ledger.writer.healthy
-    assert ledger.writer.step_blocking(notes.note, "umbrella") == "UMBRELLA"
-    assert tenants(ledger) == ["umbrella"]
+        later = callers.submit(ledger.writer.step_blocking, notes.note, "umbrella")
+        waiting(3)
+    with pytest.raises(LedgerUnavailable, match="the ledger did not commit: ZeroDivisionError in the same transaction"):
+        broken.result()
+    assert (innocent.result(), later.result()) == ("ACME", "UMBRELLA")
+    assert tenants(ledger) == ["acme", "umbrella"]
+    # Its neighbours are told after it, so that the ledger is well again.
     assert ledger.writer.healthy
+
+
+def test_a_step_that_breaks_its_promise_beside_others_of_a_loop_is_refused_alone(open_ledger):
+    notes = Notes()
+    ledger = open_ledger(participant=notes)
+
+    async def together():
+        steps = [(notes.note, "acme"), (lambda _: 1 / 0, None), (notes.note, "umbrella")]
+        return await asyncio.gather(*(ledger.writer.step(*step) for step in steps), return_exceptions=True)
+
+    first, broken, last = asyncio.run(together())
+    assert (first, type(broken), last) == ("ACME", LedgerUnavailable, "UMBRELLA")
+    assert tenants(ledger) == ["acme", "umbrella"]
 
 
 @on_sqlite

@@ -26,7 +26,6 @@ from costwarden.budgets.store import configured_changes, default_budget, drop_bu
 from costwarden.ledger import Connection
 from costwarden.ledger.budgets import (
     note_figures,
-    read_budget,
     read_configured,
     reset_period,
     write_periods,
@@ -36,9 +35,6 @@ from costwarden.ledger.usage import DIMENSION_SLICE, known_event, known_events
 from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, Usage
 
 log = structlog.get_logger(__name__)
-
-MOST_NANOS = 1 << 62
-"""Four and a half billion dollars: past it, SQLite's integers would soon become floating point."""
 
 
 class Engine:
@@ -95,9 +91,15 @@ class Engine:
         book = self._shared_book
         book.use(connection, foreign_change=foreign_change)
         self._pending, self._made_default = Pending(), False
-        wishes = [argument for argument in arguments if isinstance(argument, Reserve)]
-        if not alone and any(self._missing_default(book.index, wish.dimensions) for wish in wishes):
-            return False
+        # Before anything is locked: a budget that is made counts what is set aside, and reservations must know that they count in it.
+        for wish in (argument for argument in arguments if isinstance(argument, Reserve)):
+            budget = self._missing_default(book.index, wish.dimensions)
+            if budget is not None:
+                if not alone:
+                    return False
+                self.put(connection, budget, "default")
+                book.index.put(budget)
+                self._made_default = True
         self._pending.looked_up = book.prepare(arguments)
         return True
 
@@ -152,7 +154,10 @@ class Engine:
             return known.admit() if same else Decision(allowed=False, reason="event_id_conflict")
         if wish.event_id and self._cost_recorded(connection, f"api:{dimensions[TENANT]}", wish.event_id) is not None:
             return Decision(allowed=False, reason="event_id_conflict")
-        self._give_default(book, connection, dimensions)
+        # Where replicas write too, the group has begun with it.
+        if self._book is not None and (default := self._missing_default(book.index, dimensions)) is not None:
+            self._flush(connection, book)
+            self.put(connection, default, "default")
         periods = book.periods(dimensions, wish.at)
         if not periods and self._settings.unbudgeted == "deny":
             return Decision(allowed=False, reason="no_budget")
@@ -200,7 +205,7 @@ class Engine:
             usage.timestamp = reservation.created_at
         usage.timestamp = usage.timestamp or call.at
         periods = book.periods(scope_of(usage), usage.timestamp)
-        if any(period.spent + usage.cost > MOST_NANOS for period in periods):
+        if any(period.would_overflow(usage) for period in periods):
             return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, refused="overflow")
         if reservation is not None and reservation.kind == "lease":
             book.draw(reservation, usage.cost)
@@ -266,7 +271,7 @@ class Engine:
         usage = reservation.resolved_by(word)
         if reservation.kind == "lease" or self._cost_recorded(connection, usage.source, usage.event_id) is not None:
             usage.source, usage.event_id = f"resolved:{usage.tenant_id}", self._new_id(word.at)
-        if any(period.spent + word.cost > MOST_NANOS for period in reservation.periods):
+        if any(period.would_overflow(usage) for period in reservation.periods):
             return Settled(event_id=usage.event_id, cost=word.cost, repeated=False, refused="overflow")
         audit_resolution(connection, word, reservation)
         self._release(book, reservation)
@@ -283,7 +288,7 @@ class Engine:
         self._flush(connection, book)
         audit_reset(connection, wish, period)
         reset_period(connection, wish.budget, period.start)
-        period.reset()
+        period.reset(wish.at)
         # Nothing of it is left to be written, but a server beside this process must hear of it.
         book.touched[id(period)] = period
         self._touched_tenants.add(period.budget.scope[TENANT])
@@ -300,7 +305,7 @@ class Engine:
             identity = (event.source, event.event_id)
             if identity in known:
                 continue
-            if any(period.spent + event.cost > MOST_NANOS for period in book.periods(scope_of(event), event.timestamp)):
+            if any(period.would_overflow(event) for period in book.periods(scope_of(event), event.timestamp)):
                 log.error("event not recorded: a sum would pass what 64 bits hold", source=event.source, event_id=event.event_id)
                 continue
             known[identity] = event.cost
@@ -312,6 +317,8 @@ class Engine:
         row = self._pending.record(usage)
         self._touched_tenants.add(usage.tenant_id)
         for period in book.periods(row[DIMENSION_SLICE], usage.timestamp):
+            if not period.counts(usage):
+                continue
             period.add(usage)
             book.touched[id(period)] = period
             if period.spent >= period.next_threshold:
@@ -340,7 +347,7 @@ class Engine:
         before = store_budget(connection, budget, self._zone, now, actor)
         if self._book is not None:
             self._book.put(budget, now)
-        self._touched_tenants.add(budget.scope[TENANT])
+        self._touched_tenants |= {budget.scope[TENANT], (before or budget).scope[TENANT]}
         return before
 
     def drop(self, connection: Connection, name: str, actor: str) -> None:
@@ -351,17 +358,10 @@ class Engine:
         self._touched_tenants.add(dropped.scope[TENANT])
 
     def _missing_default(self, index: BudgetIndex, dimensions: Dimensions) -> Budget | None:
-        budget = default_budget(self._settings, dimensions)
-        return None if budget is None or budget.budget in index.budgets or index.covers_tenant(dimensions) else budget
-
-    def _give_default(self, book: Book | SharedBook, connection: Connection, dimensions: Dimensions) -> None:
-        budget = self._missing_default(book.index, dimensions)
-        if budget is not None and read_budget(connection, budget.budget) is None:
-            self._flush(connection, book)
-            self.put(connection, budget, "default")
-            if self._book is None:
-                book.index.put(budget)
-                self._made_default = True
+        if EVERYBODY in index.suspended or dimensions[TENANT] in index.suspended:
+            return None
+        budget = None if index.covers_tenant(dimensions) else default_budget(self._settings, dimensions)
+        return None if budget is None or budget.budget in index.budgets else budget
 
     def put_configured(self, connection: Connection, budgets: Sequence[Budget]) -> None:
         """Make the budgets of origin `config` be exactly `budgets`. Raises `ValueError` where a name belongs to another origin."""
@@ -369,17 +369,17 @@ class Engine:
         for budget in changed:
             self.put(connection, budget, "config")
         for name in gone:
-            drop_budget(connection, name, self._now(), "config", configured=True)
+            dropped = drop_budget(connection, name, self._now(), "config", configured=True)
+            self._touched_tenants.add(dropped.scope[TENANT])
             if self._book is not None:
                 self._book.remove(name)
 
     def suspend(self, connection: Connection, tenant_id: str, *, reason: str, actor: str, run_id: str) -> bool:
         """Deny every check of a tenant from now on, or of everybody (`EVERYBODY`); False where that was so already."""
         suspended = store_suspension(connection, tenant_id, reason=reason, actor=actor, run_id=run_id, now=self._now())
-        if suspended is not None:
-            if self._book is not None:
-                self._book.index.suspended[tenant_id] = suspended
-            self._touched_tenants.add(tenant_id)
+        if suspended is not None and self._book is not None:
+            self._book.index.suspended[tenant_id] = suspended
+        self._touched_tenants.add(tenant_id)
         return suspended is not None
 
     def resume(self, connection: Connection, tenant_id: str, *, actor: str, reason: str = "") -> bool:

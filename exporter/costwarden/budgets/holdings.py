@@ -10,6 +10,9 @@ from costwarden.model import DIMENSIONS, Usage
 
 NEVER = 1 << 62
 
+MOST_NANOS = 1 << 62
+"""Four and a half billion dollars: past it, SQLite's integers would soon become floating point. Tokens are held to the same number."""
+
 
 class Period:
     """One period of one budget. Amounts are nano-dollars; `start` and `end` microseconds."""
@@ -23,6 +26,7 @@ class Period:
         "output_tokens",
         "requests",
         "reserved",
+        "reset_at",
         "soft_limit",
         "spent",
         "start",
@@ -35,6 +39,8 @@ class Period:
         self.end = end
         figures: Sequence[int] = (0,) * 6 if row is None else row[2:8]
         self.spent, self.input_tokens, self.output_tokens, self.requests, self.reserved, self.unsettled = figures
+        self.reset_at: int = 0 if row is None else row[9]
+        """From when on what is spent counts, where an operator has begun the period anew; else 0."""
         self.crossed = set(crossed)
         self.soft_limit = 0
         self.next_threshold = 0
@@ -70,6 +76,15 @@ class Period:
             warning=True,
         )
 
+    def counts(self, usage: Usage) -> bool:
+        """Whether the event belongs to what is spent: a correction does not whose event a reset has taken out, or it would be credit."""
+        return usage.requests > 0 or usage.timestamp >= self.reset_at
+
+    def would_overflow(self, usage: Usage) -> bool:
+        """Whether a sum would pass what the ledger's 64 bits hold."""
+        sums = (self.spent + usage.cost, self.input_tokens + usage.input_tokens, self.output_tokens + usage.output_tokens)
+        return max(sums) > MOST_NANOS
+
     def add(self, usage: Usage) -> None:
         """Count an event."""
         self.spent += usage.cost
@@ -87,8 +102,9 @@ class Period:
         self.aim()
         return rows
 
-    def reset(self) -> None:
+    def reset(self, at: int) -> None:
         """Begin anew at nothing spent; what is set aside stays set aside."""
+        self.reset_at = at
         self.spent = self.input_tokens = self.output_tokens = self.requests = 0
         self.crossed.clear()
         self.aim()
@@ -96,7 +112,7 @@ class Period:
     def row(self) -> tuple[str | int, ...]:
         """As `ledger.budgets.write_periods` takes it."""
         figures = (self.spent, self.input_tokens, self.output_tokens, self.requests, self.reserved, self.unsettled)
-        return (self.budget.budget, self.start, *figures, self.end)
+        return (self.budget.budget, self.start, *figures, self.end, self.reset_at)
 
 
 class Reservation:

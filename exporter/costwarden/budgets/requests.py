@@ -7,17 +7,47 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(max_length=256)]
-RequiredName = Annotated[str, Meta(min_length=1, max_length=256)]
-# Ten billion tokens are beyond any call.
-Count = Annotated[int, Meta(ge=0, le=10_000_000_000)]
+LONGEST = 256
+"""Characters of a name."""
+
+Name = Annotated[str, Meta(max_length=LONGEST)]
+RequiredName = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+
+MOST_COUNT = 10_000_000_000
+"""Ten billion tokens are beyond any call."""
+
+Count = Annotated[int, Meta(ge=0, le=MOST_COUNT)]
 
 MOST_USD_PER_CALL = 1_000_000
 """A call that costs more is taken for a mistake; nine thousand of the dearest fit the ledger's 64-bit nano-dollars."""
 
 
-_RESERVATION_ID = re.compile(r"[0-9a-f]{32}|event:.+", re.DOTALL)
-"""See `calls.named_id` and `Engine._new_id`."""
+_NEW_ID = re.compile(r"[0-9a-f]{32}")
+_NAMED_ID = re.compile(r"event:([0-9]{1,3}):(.+)", re.DOTALL)
+
+
+def is_reservation_id(text: str) -> bool:
+    """Whether a check can have given this id: see `Engine._new_id` and `calls.named_id`."""
+    if (named := _NAMED_ID.fullmatch(text)) is None:
+        return _NEW_ID.fullmatch(text) is not None
+    tenant, rest = int(named[1]), named[2]
+    return "\0" not in text and len(rest) > tenant + 1 and rest[tenant] == ":"
+
+
+def checked_name(what: str, name: str) -> str:
+    """`name`, which came from elsewhere than a field of a request. Raises `ValueError`."""
+    if len(name) > LONGEST:
+        raise ValueError(f"`{what}` has {len(name)} characters; at most {LONGEST} are a name")
+    if "\0" in name:
+        raise ValueError(f"`{what}` cannot hold the character U+0000")
+    return name
+
+
+def checked_count(what: str, number: int) -> int:
+    """`number`, which came from elsewhere than a field of a request. Raises `ValueError`."""
+    if not 0 <= number <= MOST_COUNT:
+        raise ValueError(f"`{what}` is {number}: it must be from 0 to {MOST_COUNT}")
+    return number
 
 
 class _Call(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +143,7 @@ class TrackRequest(_Call, kw_only=True, forbid_unknown_fields=True):
         _check_audio(self.audio_seconds)
         if (self.input_tokens and self.prompt_tokens) or (self.output_tokens and self.completion_tokens):
             raise ValueError("give `input_tokens` or `prompt_tokens`, `output_tokens` or `completion_tokens`, not both")
-        if self.reservation_id and not _RESERVATION_ID.fullmatch(self.reservation_id):
+        if self.reservation_id and not is_reservation_id(self.reservation_id):
             # Taken as an event's name, the same wrong text would pass for a repeat at every later call, and nothing more be charged.
             raise ValueError(f"`reservation_id` {self.reservation_id!r} is not one that a check has given")
         if self.cost_usd is not None and not (self.cost_usd.is_finite() and 0 <= self.cost_usd <= MOST_USD_PER_CALL):

@@ -23,6 +23,8 @@ from costwarden.budgets.requests import (
     SetRequest,
     TrackRequest,
     audio_milliseconds,
+    checked_count,
+    checked_name,
 )
 from costwarden.budgets.rules import Budget, period_bounds
 from costwarden.budgets.settings import BudgetsSettings
@@ -32,7 +34,7 @@ from costwarden.budgets.tiers import limited_budget, lost_tiers, tier_changes
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
 from costwarden.ledger.budgets import read_suspended, read_tiered
 from costwarden.ledger.usage import spend_between
-from costwarden.metering.responses import Consumed, read_response
+from costwarden.metering.responses import read_response
 from costwarden.model import (
     DIMENSIONS,
     MICROS_PER_SECOND,
@@ -281,7 +283,7 @@ class BudgetService:
             success=request.success,
         )
         if body := bytes(request.response):
-            _fill_in(usage, read_response(body))
+            _fill_in(usage, body)
         if request.cost_usd is not None:
             # Rounded first: a caller may send more digits than exact arithmetic holds.
             usage.cost, usage.priced_by = round_to_nanos(round(request.cost_usd, 9)), "caller"
@@ -360,10 +362,17 @@ class BudgetService:
             self.sizes.refresh(connection)
 
 
-def _fill_in(usage: Usage, consumed: Consumed) -> None:
-    for name in (*_NAMES_OF_A_RESPONSE, *_QUANTITIES_OF_A_RESPONSE):
+def _fill_in(usage: Usage, response: bytes) -> None:
+    try:
+        consumed = read_response(response)
+    except RecursionError:
+        raise ValueError("`response` is nested too deeply") from None
+    for name in _NAMES_OF_A_RESPONSE:
         if not getattr(usage, name):
-            setattr(usage, name, getattr(consumed, name))
+            setattr(usage, name, checked_name(f"response: {name}", getattr(consumed, name)))
+    for name in _QUANTITIES_OF_A_RESPONSE:
+        if not getattr(usage, name):
+            setattr(usage, name, checked_count(f"response: {name}", getattr(consumed, name)))
     if not usage.model and not usage.operation:
         raise ValueError("`response` names neither a model nor an operation: name one of them, it tells the price")
 

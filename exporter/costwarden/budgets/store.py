@@ -102,6 +102,9 @@ def store_budget(connection: Connection, budget: Budget, zone: ZoneInfo, now: in
     before = None if found is None else budget_of(found)
     if before is not None and before.origin == "config" and budget.origin != "config":
         raise BudgetIsConfigured(f"the budget `{budget.budget}` belongs to the configuration file: change it there")
+    if before is not None and budget.origin in {"api", "default"} and (before.scope, before.period) != (budget.scope, budget.period):
+        # A name is its scope and period; one that a file has given to another scope must not take that scope's cap away.
+        raise BudgetIsConfigured(f"the name `{budget.budget}` belongs to a budget of another scope or period, from a file: change it there")
     row = BudgetRow(
         budget=budget.budget,
         scope=budget.scope,

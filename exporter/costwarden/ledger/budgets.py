@@ -14,7 +14,18 @@ from costwarden.ledger.usage import spend_between
 from costwarden.model import DIMENSIONS
 
 RESERVATION_COLUMNS = ("reservation_id", "event_id", "created_at", "expires_at", "state", "estimate", *DIMENSIONS, "kind", "settled")
-PERIOD_COLUMNS = ("budget", "period_start", "spent", "input_tokens", "output_tokens", "requests", "reserved", "unsettled", "period_end")
+PERIOD_COLUMNS = (
+    "budget",
+    "period_start",
+    "spent",
+    "input_tokens",
+    "output_tokens",
+    "requests",
+    "reserved",
+    "unsettled",
+    "period_end",
+    "reset_at",
+)
 _PERIOD_KEY = ("budget", "period_start")
 _ON_PERIOD = "ON CONFLICT (budget, period_start) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in PERIOD_COLUMNS[2:])
 _ON_RESERVATION = "ON CONFLICT (reservation_id) DO UPDATE SET " + ", ".join(
@@ -163,7 +174,7 @@ def count_period(connection: Connection, budget: str, scope: Sequence[str], star
     held = select(reservations.c.state, total_of(reservations.c.estimate)).where(*within).group_by(reservations.c.state)
     by_state = {row[0]: row[1] for row in connection.execute(held)}
     figures = (spend.cost, spend.input_tokens, spend.output_tokens, spend.requests)
-    return (budget, start, *figures, by_state.get("open", 0), by_state.get("unsettled", 0), end)
+    return (budget, start, *figures, by_state.get("open", 0), by_state.get("unsettled", 0), end, 0)
 
 
 def write_periods(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:

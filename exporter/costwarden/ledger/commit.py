@@ -132,19 +132,38 @@ class GroupCommit:
         while (job := self._jobs.get()) is not None:
             group, answers = job
             if answers is None:
-                answers = self._open(group, patient=True) or []
-            if not self._refused:
+                answers = self._open(group, patient=True)
+            if answers is None:
+                answers = [self._alone(operation) for operation in group]
+            elif not self._refused:
                 answers = self._commit(group, answers)
             self._finish(answers)
         self._transactions.discard()
 
     def _open(self, group: list[Operation], *, patient: bool) -> list[Answer] | None:
-        """Run the group; None where there is no patience and it would have to wait. Where anything fails, all answers are refusals."""
+        """Run the group; None where it has to be run in another way: with patience, because it would have to wait, or one by one.
+
+        Where the database is in trouble, all answers are refusals.
+        """
         self._refused = False
         try:
             return self._transactions.run(group, patient=patient)
         except Exception as error:  # noqa: BLE001 (whatever it was, every caller must be told)
+            if len(group) > 1 and not _is_driver_error(error):
+                # One of them breaks it, by a value that the database does not take, say: that must not be its neighbours' trouble.
+                log.warning("a group is run one by one", error=_cause(error), operations=len(group))
+                self._undo()
+                return None
             return self._refuse(group, error)
+
+    def _alone(self, operation: Operation) -> Answer:
+        answers = self._open([operation], patient=True) or []
+        return (answers if self._refused else self._commit([operation], answers))[0]
+
+    def _undo(self) -> None:
+        if self._participant is not None:
+            self._participant.rolled_back()
+        self._transactions.discard()
 
     def _commit(self, group: list[Operation], answers: list[Answer]) -> list[Answer]:
         try:
@@ -165,9 +184,7 @@ class GroupCommit:
         self.healthy = False
         cause = _cause(error)
         log.error("ledger commit failed", error=cause, operations=len(group), exc_info=not _is_driver_error(error))
-        if self._participant is not None:
-            self._participant.rolled_back()
-        self._transactions.discard()
+        self._undo()
         refusal = LedgerUnavailable(f"the ledger did not commit: {cause}")
         return [Answer(operation, False, refusal) for operation in group]
 

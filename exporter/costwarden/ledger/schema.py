@@ -210,6 +210,7 @@ budget_periods = Table(
     _integer("reserved"),
     _integer("unsettled"),
     _integer("period_end"),
+    _integer("reset_at"),
     sqlite_with_rowid=False,
 )
 

@@ -23,7 +23,7 @@ QUANTITIES = (
     "output_audio_tokens",
     "images",
 )
-PERIOD = ("budget", "period_start", "spent", "input_tokens", "output_tokens", "requests", "reserved", "unsettled", "period_end")
+PERIOD = ("budget", "period_start", "spent", "input_tokens", "output_tokens", "requests", "reserved", "unsettled", "period_end", "reset_at")
 
 BUDGETS_LOCK = 0x636F737477617264
 """As in `locks.py`."""
@@ -47,6 +47,7 @@ def upgrade() -> None:
     op.add_column("budget_periods", _integer("reserved"))
     op.add_column("budget_periods", _integer("unsettled"))
     op.add_column("budget_periods", _integer("period_end"))
+    op.add_column("budget_periods", _integer("reset_at"))
     op.add_column("reservations", _text("kind", "call"))
     op.add_column("reservations", _integer("settled"))
     op.create_table(
@@ -126,7 +127,7 @@ _HOLD_PERIODS = f"""
 CREATE FUNCTION hold_budget_periods(budget_names text[], period_starts bigint[])
 RETURNS TABLE (
   budget text, period_start bigint, spent bigint, input_tokens bigint, output_tokens bigint, requests bigint, reserved bigint,
-  unsettled bigint, period_end bigint, crossed text[]
+  unsettled bigint, period_end bigint, reset_at bigint, crossed text[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
