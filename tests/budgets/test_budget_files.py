@@ -338,3 +338,25 @@ def test_a_ledger_that_is_not_there_is_told(tmp_path: Path) -> None:
     program = Program(tmp_path, "sqlite:///none.db")
     run: Callable[..., Result] = program
     assert run("audit").stderr == f"Error: {tmp_path}/none.db: there is no ledger yet; `costwarden serve` makes it\n"
+
+
+def test_the_tier_custom_goes_with_an_amount(desk, program):
+    assert program.apply("- {scope: {tenant_id: acme}, tier: custom, limit_usd: 5}\n", "--yes").exit_code == 0
+    assert limits(desk) == {"tenant_id=acme/month": ("5", "", "apply")}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('- {scope: {tenant_id: ""}, limit_usd: 5}', "`tenant_id` is empty"),
+        ('- {name: "guardrail:cap", limit_usd: 5}', "names that begin with `guardrail:` belong to guardrails"),
+        ("- {limit_usd: 0100}", "leading zero"),
+        ("- {limit_usd: 1:30}", "'1:30'"),
+        ("- {tier: custom}", "give either `limit_usd` or the name of a `tier`"),
+        ("[" * 3000, "nested too deeply"),
+    ],
+)
+def test_what_would_mean_another_budget_is_refused(desk, program, text, words):
+    done = program.apply(text, "--yes")
+    assert (done.exit_code != 0, limits(desk)) == (True, {})
+    assert words in done.output

@@ -547,3 +547,12 @@ def test_a_default_budget_that_is_made_while_calls_end_holds_nothing_of_them(des
     asyncio.run(together())
     expected = {"track": usd("0.20", "0.10", "0"), "release": usd("0", "0.10", "0"), "expire": usd("0", "0.10", "0.30")}
     assert desk.in_memory() == desk.in_ledger() == {name: expected[ending]}
+
+
+def test_a_tenant_that_has_a_budget_for_anything_is_given_no_default(desk_of):
+    desk = desk_of(default={"model": "m", "monthly_limit_usd": 1000})
+    budget = desk.put("5.00", tenant_id="acme", model="other")
+    assert desk.check("0.01").reason == "no_budget"
+    assert desk.check("0.01", tenant_id="new").allowed
+    desk.delete(budget.budget)
+    assert desk.check("0.01").allowed

@@ -1,4 +1,4 @@
-"""A call that does not say how large it may be is taken for as large as 95 % of the newest calls like it were."""
+"""A call that does not say how large it may be is taken for as large as 95 % of its tenant's newest calls like it were."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costwarden.budgets.estimates import FIRST_LOOK, MOST_KINDS, NEXT_LOOK, WINDOW, LearnedSizes
+from costwarden.budgets.estimates import FIRST_LOOK, MOST_KINDS, MOST_KINDS_OF_A_TENANT, NEXT_LOOK, WINDOW, LearnedSizes
 from costwarden.budgets.requests import CheckRequest
 from costwarden.budgets.settings import BudgetsSettings
 from costwarden.ledger import Ledger
+from costwarden.ledger.sizes import MOST_PLAUSIBLE_TOKENS, CallSize
 from costwarden.ledger.usage import append_usage
 from costwarden.metrics.estimates import estimate_collector
 from costwarden.model import Usage
@@ -38,7 +39,8 @@ class Shop:
         rows = []
         for output in outputs * times:
             usage = Usage(source="test", event_id=str(next(self._numbers)), timestamp=NOON, input_tokens=2 * output, output_tokens=output)
-            for name, value in {**dict(zip(("provider", "model", "operation"), named, strict=True)), **fields}.items():
+            told = {"tenant_id": "acme", **dict(zip(("provider", "model", "operation"), named, strict=True)), **fields}
+            for name, value in told.items():
                 setattr(usage, name, value)
             rows.append(msgspec.structs.astuple(usage))
         self.ledger.write(lambda connection: append_usage(connection, rows))
@@ -47,8 +49,8 @@ class Shop:
         with self.ledger.read() as connection:
             (sizes or self.sizes).refresh(connection)
 
-    def output(self, *named: str) -> int | None:
-        return self.sizes.output_tokens(*(named or GPT))
+    def output(self, *named: str, tenant_id: str = "acme") -> int | None:
+        return self.sizes.output_tokens(tenant_id, *(named or GPT))
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ def shop(tmp_path: Path, empty_ledger: Path) -> Iterator[Shop]:
     shop.ledger.close()
 
 
-def check(**sizes: int) -> CheckRequest:
-    return CheckRequest(tenant_id="acme", provider="openai", model="gpt-4o", operation="chat", **sizes)
+def check(tenant_id: str = "acme", **sizes: int) -> CheckRequest:
+    return CheckRequest(tenant_id=tenant_id, provider="openai", model="gpt-4o", operation="chat", **sizes)
 
 
 # --- what is answered --------------------------------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def test_the_estimate_is_what_95_of_100_calls_did_not_pass(shop):
     shop.record(*range(1, 101))
     shop.learn()
     assert shop.output() == 95
-    assert shop.sizes.input_tokens(*GPT) == 190
+    assert shop.sizes.input_tokens("acme", *GPT) == 190
 
 
 def test_too_few_calls_say_nothing_and_one_more_is_enough(shop):
@@ -104,12 +106,12 @@ def test_kinds_are_told_apart_and_an_empty_name_asks_for_all(shop):
     assert shop.output("openai", "gpt-4o-mini", "chat") is None
 
 
-@given(st.lists(st.integers(0, 10**10), min_size=20, max_size=60))
+@given(st.lists(st.integers(0, MOST_PLAUSIBLE_TOKENS // 2), min_size=20, max_size=60))
 def test_at_most_one_call_in_twenty_passes_the_estimate_and_the_estimate_is_one_of_the_calls(sizes):
     learned = LearnedSizes(BudgetsSettings())
     learned._learn([_call(size) for size in sizes])
     learned.refresh(_NothingNew())
-    estimate = learned.output_tokens(*GPT)
+    estimate = learned.output_tokens("acme", *GPT)
     assert estimate in sizes
     assert sum(size > estimate for size in sizes) * 20 <= len(sizes)
 
@@ -119,8 +121,30 @@ def test_at_most_one_call_in_twenty_passes_the_estimate_and_the_estimate_is_one_
 
 @pytest.mark.parametrize(
     "fields",
-    [{"success": False}, {"requests": 0}, {"requests": 40}, {"images": 1}, {"audio_milliseconds": 9}, {"model": ""}],
-    ids=["a failure", "a correction", "a sum", "images", "audio", "no model"],
+    [
+        {"success": False},
+        {"requests": 0},
+        {"requests": 40},
+        {"images": 1},
+        {"audio_milliseconds": 9},
+        {"model": ""},
+        {"priced_by": "caller"},
+        {"input_tokens": 0, "output_tokens": 0},
+        {"input_tokens": MOST_PLAUSIBLE_TOKENS + 1},
+        {"output_tokens": MOST_PLAUSIBLE_TOKENS + 1},
+    ],
+    ids=[
+        "failure",
+        "correction",
+        "sum",
+        "images",
+        "audio",
+        "no model",
+        "sender's price",
+        "no tokens",
+        "endless question",
+        "endless answer",
+    ],
 )
 def test_what_is_not_one_answered_call_of_tokens_teaches_nothing(shop, fields):
     shop.record(50, times=20)
@@ -188,21 +212,54 @@ def test_an_estimate_falls_once_no_more_than_25_of_512_calls_are_as_large(shop):
     assert shop.output() == 100
 
 
-def test_the_kinds_that_were_not_called_for_longest_are_forgotten(shop):
+def test_of_a_tenant_the_kinds_that_were_not_called_for_longest_are_forgotten(shop):
     shop.record(100, times=20)
     shop.record(100, times=20, named=("", "kept", ""))
     shop.learn()
-    for number in range(MOST_KINDS // 2):
+    for number in range(MOST_KINDS_OF_A_TENANT - 2):
         shop.record(1, named=("", f"invented-{number}", ""))
     shop.record(100, named=("", "kept", ""))
     shop.learn()
     assert shop.output("", "kept", "") == 100
-    for number in range(MOST_KINDS // 2, MOST_KINDS):
-        shop.record(1, named=("", f"invented-{number}", ""))
-    shop.learn()
     assert shop.output() is None
-    assert len(shop.sizes._calls) == MOST_KINDS
-    assert len(shop.sizes._named) <= MOST_KINDS
+    assert len(shop.sizes._calls["acme"]) == MOST_KINDS_OF_A_TENANT == shop.sizes._kinds
+    assert len(shop.sizes._named) <= MOST_KINDS_OF_A_TENANT
+
+
+def test_past_the_most_kinds_of_all_the_tenant_is_forgotten_that_was_silent_for_longest():
+    learned = LearnedSizes(BudgetsSettings())
+    learned._learn([_call(100, "silent")] * 20 + [_call(100, "early")] * 20)
+    others = MOST_KINDS // MOST_KINDS_OF_A_TENANT
+    for tenant in range(others):
+        learned._learn([CallSize(str(tenant), "", f"invented-{number}", "", 1, 1) for number in range(2 * MOST_KINDS_OF_A_TENANT)])
+        learned._learn([_call(100, "early")])
+    learned.refresh(_NothingNew())
+    assert "silent" not in learned._calls
+    assert learned.output_tokens("early", *GPT) == 100
+    assert learned._kinds == sum(map(len, learned._calls.values())) == MOST_KINDS
+    assert len(learned._named) <= MOST_KINDS
+
+
+# --- whose calls teach whom ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 4_000_000])
+def test_what_one_tenant_sends_says_nothing_about_another(shop, size):
+    shop.record(300, times=20, tenant_id="globex")
+    shop.record(size, times=600)
+    shop.learn()
+    assert shop.output() == size
+    assert shop.sizes.sizes(check("globex")) == (600, 300)
+    assert shop.sizes.sizes(check("newcomer")) == (1000, 1000)
+
+
+def test_a_tenant_that_invents_kinds_pushes_out_its_own_alone(shop):
+    shop.record(300, times=20, tenant_id="globex")
+    for _ in range(3):
+        for number in range(NEXT_LOOK // 2):
+            shop.record(1, named=("", f"invented-{number}", ""))
+        shop.learn()
+    assert shop.output(tenant_id="globex") == 300
 
 
 # --- configuration and metric --------------------------------------------------------------------------------------------------------
@@ -222,20 +279,19 @@ def test_another_percentile_or_minimum_holds_for_what_was_learned_before(shop):
     assert shop.output() is None
 
 
-def test_the_metric_shows_the_estimates_of_the_kinds_that_calls_named(shop):
+def test_the_metric_shows_the_largest_estimate_of_any_tenant_for_the_kinds_that_calls_named(shop):
     shop.record(300, times=20)
+    shop.record(500, times=20, tenant_id="globex")
     shop.record(20, times=30, named=("", "local", ""))
     shop.record(20, times=3, named=("", "rare", ""))
     shop.learn()
     [(family, samples)] = estimate_collector(shop.sizes).collect()
     assert family.name == "ai_estimated_output_tokens"
-    assert sorted(samples) == [(("", "local", ""), 20.0), (GPT, 300.0)]
+    assert sorted(samples) == [(("", "local", ""), 20.0), (GPT, 500.0)]
 
 
-def _call(size: int) -> Any:
-    from costwarden.ledger.sizes import CallSize
-
-    return CallSize(*GPT, 2 * size, size)
+def _call(size: int, tenant_id: str = "acme") -> CallSize:
+    return CallSize(tenant_id, *GPT, 2 * size, size)
 
 
 class _NothingNew:

@@ -71,14 +71,29 @@ def crowd(desk_of: Callable[..., Any], prices: PriceBook) -> Crowd:
 
 @pytest.mark.parametrize("sizes", [{}, {"estimated_input_tokens": INPUT}], ids=["no sizes at all", "the input is known"])
 def test_after_a_warm_up_64_callers_at_once_use_the_budget_to_its_last_nano_dollar(crowd, sizes):
-    crowd.desk.put("1", tenant_id="earlier")
-    assert crowd.call("earlier", 20, **sizes) == 20
+    crowd.desk.put("1", tenant_id="acme")
+    assert crowd.call("acme", 20, **sizes) == 20
     crowd.learn()
-    budget = crowd.desk.put("0.064", tenant_id="acme")
+    budget = crowd.desk.put("0.084", tenant_id="acme")
     # Not one false refusal, where 1 of 64 would be 1.6 %; and the 65th is a true one.
     assert crowd.call("acme", CALLERS, **sizes) == 64
-    assert crowd.desk.status(budget) == (64 * COST, 0, 0)
+    assert crowd.desk.status(budget) == (84 * COST, 0, 0)
     assert crowd.call("acme", 1, **sizes) == 0
+
+
+def test_another_tenant_does_not_move_what_a_tenant_is_refused_for(crowd):
+    crowd.desk.put("1", tenant_id="acme")
+    crowd.desk.put("1000", tenant_id="other")
+    crowd.call("acme", 20)
+    # Of a megatoken each: were they learned by all, acme's $0.064 were too little for any.
+    crowd.write("other", [1_000_000] * 20)
+    crowd.write("other", [0] * 200)
+    crowd.learn()
+    crowd.desk.put("0.084", tenant_id="acme")
+    assert crowd.call("acme", CALLERS) == 64
+    # And a tenant that is new has the assumption: 1,000 + 1,000 tokens cost $0.002.
+    crowd.desk.put("0.064", tenant_id="new")
+    assert crowd.call("new", CALLERS) == 32
 
 
 def test_what_is_learned_of_one_second_holds_for_the_next(crowd):
@@ -102,10 +117,10 @@ def test_the_first_calls_of_a_model_are_taken_for_larger_than_they_are_and_none_
 
 
 def test_what_a_call_says_itself_is_not_learned_over(crowd):
-    crowd.desk.put("1", tenant_id="earlier")
-    crowd.call("earlier", 20)
+    crowd.desk.put("1", tenant_id="acme")
+    crowd.call("acme", 20)
     crowd.learn()
-    crowd.desk.put("0.064", tenant_id="acme")
+    crowd.desk.put("0.084", tenant_id="acme")
     # 800 + 1,600 tokens: $0.0024, 26 of these make $0.0624.
     assert crowd.call("acme", CALLERS, estimated_input_tokens=INPUT, estimated_output_tokens=1600) == 26
 
@@ -114,12 +129,12 @@ def test_where_answers_differ_much_in_length_one_check_in_fifty_is_refused_false
     draw = random.Random(7)
     # Half as long to twice as long, mostly; the 95th percentile is some twice the mean.
     outputs = [int(OUTPUT * draw.lognormvariate(-0.125, 0.5)) for _ in range(1280 + 40)]
-    crowd.desk.put("1", tenant_id="earlier")
-    crowd.write("earlier", outputs[1280:], estimated_input_tokens=INPUT)
+    crowd.desk.put("1", tenant_id="acme")
+    crowd.write("acme", outputs[1280:], estimated_input_tokens=INPUT)
     crowd.learn()
     waiting = outputs[:1280]
     # All of them fit to the last token, so that every refusal is a false one; whoever is refused asks again.
-    fitting = sum(INPUT + output for output in waiting)
+    fitting = sum(INPUT + output for output in outputs)
     budget = crowd.desk.put(f"{fitting / 1_000_000:.6f}", tenant_id="acme")
     asked = refused = 0
     while waiting:

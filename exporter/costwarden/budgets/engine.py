@@ -360,7 +360,7 @@ class Engine:
     def _missing_default(self, index: BudgetIndex, dimensions: Dimensions) -> Budget | None:
         if EVERYBODY in index.suspended or dimensions[TENANT] in index.suspended:
             return None
-        budget = None if index.covers_tenant(dimensions) else default_budget(self._settings, dimensions)
+        budget = None if index.has_budget(dimensions[TENANT]) else default_budget(self._settings, dimensions)
         return None if budget is None or budget.budget in index.budgets else budget
 
     def put_configured(self, connection: Connection, budgets: Sequence[Budget]) -> None:

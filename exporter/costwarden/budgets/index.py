@@ -1,5 +1,7 @@
 """Which budgets there are and who is suspended, as the ledger has it: what every decision looks up first."""
 
+from collections import Counter
+
 from costwarden.budgets.rules import Budget, Dimensions, ScopeIndex
 from costwarden.budgets.store import budget_of
 from costwarden.ledger import Connection
@@ -21,6 +23,7 @@ class BudgetIndex:
         self.suspended = read_suspended(connection)
         self.budgets: dict[str, Budget] = {}
         self._scopes: ScopeIndex[str] = ScopeIndex()
+        self._of_tenants: Counter[str] = Counter()
         for row in read_budgets(connection):
             self.put(budget_of(row))
 
@@ -30,20 +33,26 @@ class BudgetIndex:
         if known is None or known.scope != budget.scope:
             if known is not None:
                 self._scopes.remove(known.scope, known.budget)
+                self._of_tenants[known.scope[TENANT]] -= 1
             self._scopes.add(budget.scope, budget.budget)
+            self._of_tenants[budget.scope[TENANT]] += 1
         self.budgets[budget.budget] = budget
 
     def remove(self, name: str) -> None:
         """Drop a budget."""
-        self._scopes.remove(self.budgets.pop(name).scope, name)
+        scope = self.budgets.pop(name).scope
+        self._scopes.remove(scope, name)
+        self._of_tenants[scope[TENANT]] -= 1
+        if not self._of_tenants[scope[TENANT]]:
+            del self._of_tenants[scope[TENANT]]
 
     def matching(self, dimensions: Dimensions) -> list[str]:
         """The names of the budgets whose scope matches."""
         return self._scopes.matching(dimensions)
 
-    def covers_tenant(self, dimensions: Dimensions) -> bool:
-        """Whether any matching budget is the tenant's own."""
-        return any(self.budgets[name].scope[TENANT] for name in self._scopes.matching(dimensions))
+    def has_budget(self, tenant_id: str) -> bool:
+        """Whether any budget is the tenant's own, for whatever it is."""
+        return self._of_tenants[tenant_id] > 0
 
     def changes(self, connection: Connection) -> list[Budget | str] | None:
         """Budgets that have changed since the last look, and the names of those that are gone; takes suspensions over at once.
