@@ -149,7 +149,8 @@ class Usage(msgspec.Struct, kw_only=True):
     audio_milliseconds: int = 0
     """Length of audio that is sold by time, as transcription is."""
     requests: int = 1
-    """How many calls this stands for: 0 for a correction of the price, more for figures that were summed before they came."""
+    """How many calls this stands for: 0 for a correction of the price, and for output whose calls are counted with their input; more for
+    figures that were summed before they came."""
     service_tier: str = ""
     """`batch`, `flex` or `priority`, which have prices of their own; empty is the provider's standard."""
 

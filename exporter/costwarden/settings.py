@@ -4,11 +4,21 @@ A section is a subclass of `Settings`, defined beside the code that it configure
 This module knows no key of its own.
 """
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
@@ -27,6 +37,14 @@ class Settings(BaseModel):
     """A strict, immutable section: an unknown key is an error, because a misspelt budget must not become an unlimited one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python takes `true` for 1, and pydantic reads text, which a number with a leading zero or a colon is by now.
+        if isinstance(value, bool | str) and info.field_name and cls.model_fields[info.field_name].annotation in (int, int | None):
+            raise ValueError("must be a whole number, in digits without a leading zero")
+        return value
 
 
 class Secret(Settings):
@@ -54,10 +72,15 @@ class Secret(Settings):
         return self
 
 
+_LEADING_ZERO = re.compile(r"\s*[-+]?0[0-9]")
+
+
 def _money(value: Any) -> Any:
     # YAML hands 0.1 over as a float; its shortest repr is what the user typed.
     if isinstance(value, bool):
         raise ValueError("an amount of money is a number")
+    if isinstance(value, str) and _LEADING_ZERO.match(value):
+        raise ValueError("has a leading zero, which may mean an octal number: leave it out")
     return repr(value) if isinstance(value, float) else value
 
 

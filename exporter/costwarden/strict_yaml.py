@@ -32,6 +32,8 @@ def read_yaml(path: Path) -> tuple[Any, yaml.Node | None]:
             loader.dispose()
     except yaml.YAMLError as error:
         raise YamlError(f"{path}: {_one_line(error, text)}") from None
+    except RecursionError:
+        raise YamlError(f"{path}: lists and mappings are nested too deeply") from None
 
 
 def line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
@@ -51,14 +53,16 @@ def line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
 
 
 _BOOL = "tag:yaml.org,2002:bool"
+_INT = "tag:yaml.org,2002:int"
+_FLOAT = "tag:yaml.org,2002:float"
 
 
 class _StrictLoader(yaml.SafeLoader):
     """YAML without duplicate keys: the second of two limits must not win in silence."""
 
-    # YAML 1.1 also reads off, on, no and yes as booleans: `mode: off` would be False, which is no mode.
+    # YAML 1.1 also reads off, on, no and yes as booleans: `mode: off` would be False, which is no mode. And 0100 as 64, and 1:30 as 90.
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _INT, _FLOAT)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -81,6 +85,16 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 _StrictLoader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+# Numbers in decimal digits, with underscores between them. `.inf` and `.nan` stay, to be told of by their names.
+_StrictLoader.add_implicit_resolver(_INT, re.compile(r"^[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)$"), list("-+0123456789"))
+_StrictLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"^(?:[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|[-+]?\.[0-9]+(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)"
+        r"|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
 
 # A secret may begin with `*` or `!`, and then it is an alias or a tag to YAML.
 _GIVEN_NAME = re.compile(r"(alias|anchor|handle|tag) (['\"]).*\2")

@@ -1,8 +1,10 @@
 """`/api/budgets`: budgets of every scope and period, made, changed, reset and removed; each change in the audit log."""
 
+import asyncio
 from decimal import Decimal
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from costwarden.api.budgets import parse_budget_name
@@ -33,6 +35,13 @@ def test_a_budget_of_any_scope_and_period_is_made_and_holds(server, exact):
     assert entry["after"]["limit"] == 250_000_000
 
 
+def test_an_empty_name_in_a_scope_is_refused_by_its_key(server):
+    refused = server.post("/api/budgets", {"scope": {"tenant_id": ""}, "limit_usd": 5})
+    assert refused.status_code in (400, 422)
+    assert "scope.tenant_id" in refused.text
+    assert server.get("/api/budgets").json()["budgets"] == []
+
+
 def test_a_budget_that_is_there_is_not_made_again(server, problem_of):
     body = {"period": "total", "limit_usd": 5}
     assert server.post("/api/budgets", body).json()["budget"] == "global/total"
@@ -46,6 +55,55 @@ def test_names_that_no_index_could_hold_together_are_refused(server, problem_of)
     # The longest that a tenant's default budget can be named.
     del scope["provider"]
     assert server.post("/api/budgets", {"scope": scope, "period": "month", "limit_usd": 1}).status_code == 201
+
+
+def at_once(server, *requests):
+    """The answers to (method, path, body), all asked before any is answered."""
+
+    async def send():
+        transport = httpx.ASGITransport(server.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://costwarden") as client:
+            return await asyncio.gather(*(client.request(method, path, json=body) for method, path, body in requests))
+
+    return asyncio.run(send())
+
+
+def test_of_several_that_make_the_same_budget_at_once_one_does(server):
+    for number in range(5):
+        body = {"scope": {"team": f"t{number}"}}
+        answers = at_once(server, *(("POST", "/api/budgets", {**body, "limit_usd": usd}) for usd in (1, 2, 3)))
+        assert sorted(answer.status_code for answer in answers) == [201, 409, 409]
+        (made,) = (answer.json() for answer in answers if answer.status_code == 201)
+        assert server.get(f"/api/budgets/team=t{number}/month").json()["monthly_limit_usd"] == made["monthly_limit_usd"]
+
+
+def test_of_changes_at_once_none_is_lost(server, exact):
+    path = "/api/budgets/global/month"
+    for _ in range(5):
+        server.put(path, {"limit_usd": 100})
+        changes = ({"limit_usd": 1}, {"soft_limit_ratio": 0.5}, {"action": "throttle"}, {"thresholds": [0.25]})
+        assert {answer.status_code for answer in at_once(server, *(("PATCH", path, change) for change in changes))} == {200}
+        after = audit(server, "set_budget")[0]["after"]
+        assert (after["limit"], after["soft_limit_ratio"], after["action"], after["thresholds"]) == (10**9, "0.5", "throttle", ["0.25"])
+
+
+def test_of_changes_by_two_replicas_at_once_none_is_lost(server_of, postgresql_url):
+    url = postgresql_url()
+    first, second = server_of(url=url), server_of(url=url)
+    path = "/api/budgets/global/month"
+
+    async def both():
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(first.app), base_url="http://first") as one,
+            httpx.AsyncClient(transport=httpx.ASGITransport(second.app), base_url="http://second") as other,
+        ):
+            for _ in range(10):
+                await one.put(path, json={"limit_usd": 100})
+                await asyncio.gather(one.patch(path, json={"limit_usd": 1}), other.patch(path, json={"soft_limit_ratio": 0.5}))
+                found = (await one.get(path)).json()
+                assert (found["monthly_limit_usd"], found["soft_limit_ratio"]) == (1, 0.5)
+
+    asyncio.run(both())
 
 
 def test_put_makes_what_its_name_says_and_replaces_all_of_it(server, exact):
@@ -140,6 +198,8 @@ def test_a_budget_of_the_configuration_is_changed_there_or_not_at_all(server_of,
         ({"limit_usd": 1e-10}, "`limit_usd` is finer than a nano-dollar (9 decimal places)"),
         ({"limit_usd": 1, "thresholds": [1, 0.5]}, "`thresholds` must rise and not repeat"),
         ({"limit_usd": 1, "soft_limit_ratio": 0}, "`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)"),
+        ({"limit_usd": 1, "thresholds": ["NaN", "0.5"]}, "`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)"),
+        ({"limit_usd": 1, "thresholds": ["sNaN"]}, "`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)"),
         ({"limit": 1}, "Object contains unknown field `limit`"),
         ({}, "Object missing required field `limit_usd`"),
     ],

@@ -131,6 +131,7 @@ def test_a_token_that_was_not_signed_for_us_lets_nobody_in(shared, problem_of, n
         ({"role": "viewer"}, "the token has no claim `tenant_id`, and the role `viewer` is not in `auth.jwt.every_tenant`"),
         ({"role": "service"}, "the token has no claim `tenant_id`, and the role `service` is not in `auth.jwt.every_tenant`"),
         ({"tenant_id": ""}, "the token's claim `tenant_id` names no tenant"),
+        ({"tenant_id": "a\0b"}, "the token's claim `tenant_id` names no tenant"),
         ({"tenant_id": ["acme"]}, "the token's claim `tenant_id` names no tenant"),
         ({"tenant_id": "x" * 257}, "the token's claim `tenant_id` names no tenant"),
         ({"sub": ""}, "the token's claim `sub` names nobody"),
@@ -139,6 +140,12 @@ def test_a_token_that_was_not_signed_for_us_lets_nobody_in(shared, problem_of, n
 )
 def test_a_good_signature_under_claims_that_say_too_little_is_403(shared, problem_of, more, sentence):
     assert problem_of(ask(shared(), signed(**more)), 403, "forbidden")["detail"] == sentence
+
+
+def test_a_claim_that_is_null_is_not_a_claim_that_is_left_out(shared, problem_of):
+    for role in ("admin", "viewer"):
+        detail = problem_of(ask(shared(), signed(role=role, tenant_id=None)), 401, "unauthenticated")["detail"]
+        assert detail == "the token is refused: its claim `tenant_id` is null; it names a tenant, or is left out"
 
 
 def test_a_role_may_be_allowed_to_act_for_every_tenant(shared):

@@ -35,6 +35,9 @@ from opentelemetry.trace import StatusCode
 from costwarden.api.ai_budget import AiBudgetApi
 from costwarden.api.auth import Authenticator
 from costwarden.api.otlp import OtlpApi
+from costwarden.api.otlp_bodies import decode
+from costwarden.api.otlp_limits import MOST_WAITING
+from costwarden.api.problems import Problem
 from costwarden.api.routes import create_api
 from costwarden.budgets.engine import Engine
 from costwarden.budgets.service import BudgetService
@@ -48,7 +51,7 @@ from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
 from costwarden.metrics.settings import MetricsSettings
 from costwarden.model import DIMENSIONS
-from costwarden.pricing import PriceBook
+from costwarden.pricing import PriceBook, PricingSettings
 
 PROTOBUF = "application/x-protobuf"
 NANOS_A_USD = 1_000_000_000
@@ -423,6 +426,98 @@ def test_a_gzip_bomb_is_refused_without_being_unpacked(receiver_of):
     assert "when decompressed" in Status.FromString(response.content).message
 
 
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field of protobuf."""
+    length, prefix = len(content), bytearray()
+    while length > 0x7F:
+        prefix.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([number << 3 | 2]) + bytes(prefix) + bytes([length]) + content
+
+
+EMPTY = b"\x12\x00"
+_MANY = 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "body"),
+    [
+        pytest.param("/v1/traces", PROTOBUF, b"\x0a\x00" * _MANY, id="resources"),
+        pytest.param("/v1/traces", PROTOBUF, _field(1, EMPTY * _MANY), id="scopes"),
+        pytest.param("/v1/traces", PROTOBUF, _field(1, _field(2, EMPTY * _MANY)), id="spans"),
+        pytest.param("/v1/traces", PROTOBUF, _field(1, _field(2, _field(2, b"\x4a\x00" * _MANY))), id="attributes"),
+        pytest.param("/v1/metrics", PROTOBUF, _field(1, _field(2, EMPTY * _MANY)), id="metrics"),
+        pytest.param("/v1/metrics", PROTOBUF, _field(1, _field(2, _field(2, _field(9, b"\x0a\x00" * _MANY)))), id="points"),
+        pytest.param("/v1/traces", "application/json", b'{"resourceSpans":[' + b"{}," * 2_000_000 + b"{}]}", id="json"),
+        pytest.param("/v1/traces", "application/json", b'{"resource_spans":[' + b"{}," * 50_000 + b"{}]}", id="names of the protocol"),
+        pytest.param("/v1/metrics", "application/json", b'{"resourceMetrics":[' + b"0," * 2_000_000 + b"0]}", id="numbers"),
+    ],
+)
+def test_a_body_of_many_empty_messages_is_refused_before_any_of_them_is_made(receiver, path, content_type, body, monkeypatch):
+    def nothing(*_: Any) -> None:
+        raise AssertionError("built")
+
+    monkeypatch.setattr("google.protobuf.json_format.ParseDict", nothing)
+    response = receiver.send(path, gzip.compress(body), content_type, content_encoding="gzip")
+    assert response.status_code == 413
+    said = response.json()["message"] if content_type != PROTOBUF else Status.FromString(response.content).message
+    assert "more than 20000 spans or data points" in said
+
+
+def test_as_many_spans_as_a_collector_sends_are_taken(receiver):
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    for number in range(8192):
+        span = spans.add(name="GET /", trace_id=number.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
+        for name in ("http.request.method", "url.path", "server.address", "http.response.status_code"):
+            span.attributes.add(key=name).value.string_value = "x" * 20
+    response = receiver.send("/v1/traces", request.SerializeToString())
+    assert (response.status_code, response.content) == (200, b"")
+    assert receiver.count("costwarden_otlp_received_total", "traces", "passed_over") == 8192
+
+
+def test_what_is_counted_before_it_is_parsed_is_what_protobuf_parses():
+    request = ExportTraceServiceRequest.FromString(b"")
+    for content in (b"\x0b\x0c", b"\x0a\x05\x00", b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x09\x00"):
+        with pytest.raises(Problem, match="is not ExportTraceServiceRequest"):
+            decode(content, PROTOBUF.encode(), request)
+    # Field 1 by a number of three bytes, an unknown field of each kind, an empty message.
+    decode(b"\x8a\x80\x00\x00\x78\x01\x79" + bytes(8) + b"\x7d" + bytes(4) + b"\x7a\x01x\x0a\x00", PROTOBUF.encode(), request)
+    assert len(request.resource_spans) == 2
+
+
+def test_who_comes_while_many_bodies_are_being_read_is_told_to_come_again(receiver, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(*_: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return ExportTraceServiceRequest()
+
+    monkeypatch.setattr("costwarden.api.otlp.decode", slowly)
+
+    async def scenario() -> tuple[list[httpx.Response], httpx.Response, httpx.Response]:
+        transport = httpx.ASGITransport(receiver.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://costwarden") as client:
+
+            def send() -> Any:
+                return client.post("/v1/traces", content=gzip.compress(b""), headers={"content-type": PROTOBUF, "content-encoding": "gzip"})
+
+            waiting = [asyncio.ensure_future(send()) for _ in range(MOST_WAITING)]
+            assert await asyncio.to_thread(begun.wait, 60)
+            refused = await send()
+            # Nobody but exporters waits for them.
+            status = await client.get("/api/ai-budget/tenant/acme")
+            go_on.set()
+            return await asyncio.gather(*waiting), refused, status
+
+    taken, refused, status = asyncio.run(scenario())
+    assert {response.status_code for response in taken} == {200}
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert status.status_code in (200, 404)
+    assert receiver.send("/v1/traces", gzip.compress(b""), content_encoding="gzip").status_code == 200
+
+
 def _bomb() -> bytes:
     """Half a gigabyte of zeros, in members of 16 MB that compress a thousand times."""
     return gzip.compress(bytes(16_000_000), 9) * 32
@@ -571,6 +666,15 @@ def test_cached_tokens_are_priced_once(receiver, attributes, micro_dollars):
     assert receiver.spent() * 1_000_000 == pytest.approx(micro_dollars)
     [row] = receiver.sums("model")
     assert row["model"] == attributes["gen_ai.request.model"]
+
+
+def test_a_deployment_is_priced_by_the_model_that_answered_where_unknown_prices_fall_back_too(receiver):
+    receiver.service.configure(receiver.service.settings, PriceBook(PricingSettings(unknown_price="fallback")))
+    deployment = {"gen_ai.provider.name": "azure.ai.openai", "gen_ai.request.model": "our-deployment"}
+    receiver.post("/v1/traces", body_of({**ACME, **CALL, **deployment, "gen_ai.response.model": "gpt-4o-2024-11-20"}))
+    assert receiver.spent() * 1_000_000 == pytest.approx(800 * 2.5 + 200 * 10)
+    [row] = receiver.sums("model")
+    assert (row["model"], row["priced"]) == ("our-deployment", 1)
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,22 @@ def test_an_old_answer_that_arrives_after_a_change_elsewhere_is_never_given(trut
 
 
 @pytest.mark.stack
+@pytest.mark.parametrize("rest", [b" notanumber\n5", b" \n5", b" 99999999999999999999999\n5", b" 4102444800000000", b" -1\n5"])
+def test_what_others_write_to_redis_is_a_miss_and_an_error(truth, replica, real_redis, rest):
+    async def scenario() -> None:
+        async with replica() as cache:
+            await kept(truth, cache)
+            client = real_redis.client()
+            stamp = client.get("costwarden:status:acme").partition(b"\n")[0].rpartition(b" ")[0]
+            client.set("costwarden:status:acme", stamp + rest)
+            errors, misses = truth.counts["error"], truth.counts["miss"]
+            assert await truth.ask(cache) == 0
+            assert (truth.counts["error"], truth.counts["miss"]) == (errors + 1, misses + 1)
+
+    run(scenario)
+
+
+@pytest.mark.stack
 def test_an_answer_lives_in_redis_no_longer_than_its_time(truth, replica, real_redis):
     async def scenario() -> None:
         async with replica() as cache:

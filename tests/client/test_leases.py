@@ -283,6 +283,7 @@ def test_calls_that_prices_do_not_cover_are_checked(wait_until: Callable[..., An
     assert found.take(sized(None)) is None
     assert found.take(sized(100, None)) is None
     assert found.take(sized(service_tier="priority")) is None
+    assert found.take(sized(speaks=True)) is None
     assert found.take(sized(audio_seconds=Decimal(1))) is None
     assert found.take(sized()) is not None
 

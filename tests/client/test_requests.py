@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from costwarden.client.calls import Call
 from costwarden.client.endpoints import find_endpoint, provider_of, read_request, with_usage
 from costwarden.client.prompts import AUDIO_BYTES_PER_SECOND, IMAGE_TOKENS, measure
 
@@ -166,3 +167,84 @@ def test_a_stream_is_asked_for_its_usage_and_keeps_its_other_options() -> None:
     assert body is not None
     assert json.loads(body) == {**fields, "stream_options": {"include_obfuscation": False, "include_usage": True}}
     assert with_usage({"stream_options": {"include_usage": True}}) is None
+
+
+def form(*parts: tuple[str, bytes], boundary: str = "x") -> bytes:
+    head = f"--{boundary}\r\nContent-Disposition: form-data; "
+    return b"".join(f"{head}{name}\r\n\r\n".encode() + value + b"\r\n" for name, value in parts) + f"--{boundary}--\r\n".encode()
+
+
+def test_an_uploaded_file_says_nothing_about_the_call() -> None:
+    inside = b'ID3 name="model"\r\n\r\nplain\r\n--xy\r\nContent-Disposition: form-data; name="n"\r\n\r\n1\r\n'
+    file = 'name="image"; filename="a; name=\\"model\\".png"'
+    body = form(('name="model"', b"dear"), ('name="n"', b"10"), (file, inside), ('name="model"; filename="m"', b"plain"))
+    for content_type in ("multipart/form-data; boundary=x", 'Multipart/Form-Data; charset=utf-8; boundary="x"'):
+        read = wanted("/v1/images/edits", body, content_type)
+        assert (read.model, read.images) == ("dear", 10)
+    assert wanted("/v1/images/edits", body, "multipart/form-data").model == ""
+
+
+@pytest.mark.parametrize(("ttl", "hundredths"), [(None, 125), ("5m", 125), ("1h", 200)])
+def test_a_prompt_that_is_written_to_the_cache_counts_with_what_that_costs(ttl: str | None, hundredths: int) -> None:
+    text = {"type": "text", "text": "a" * 2000}
+    plain = wanted("/v1/messages", {"messages": [{"role": "user", "content": [text]}]}).input_tokens
+    control = {"type": "ephemeral", **({"ttl": ttl} if ttl else {})}
+    cached = wanted("/v1/messages", {"messages": [{"role": "user", "content": [{**text, "cache_control": control}]}]}).input_tokens
+    assert plain * hundredths / 100 <= cached <= (plain + 30) * hundredths / 100
+
+
+def test_all_of_an_answer_with_sound_is_taken_for_sound() -> None:
+    call = Call(tenant_id="acme", model="m", estimated_output_tokens=9, speaks=True)
+    assert call.check_request("e") == {
+        "tenant_id": "acme",
+        "model": "m",
+        "estimated_output_tokens": 9,
+        "estimated_output_audio_tokens": 9,
+        "event_id": "e",
+    }
+    assert "speaks" not in call.named
+
+
+def test_an_answer_with_sound_is_known() -> None:
+    bodies = ({"modalities": ["text", "audio"]}, {"audio": {"voice": "alloy"}}, {"modalities": ["text"]}, {})
+    assert [wanted("/v1/chat/completions", body).speaks for body in bodies] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("model", "unseen"),
+    [
+        ("o3", True), ("openai/o3", True), ("ft:o4-mini-2025-04-16:org::1", True), ("openai/gpt-5:online", True),
+        ("accounts/fireworks/models/gpt-oss-120b", True), ("gpt-4o", False), ("openai/gpt-4o", False), ("acme/foo3", False),
+    ],
+)  # fmt: skip
+def test_models_that_think_unseen_are_known_by_any_of_their_names(model: str, unseen: bool) -> None:
+    assert wanted("/v1/chat/completions", {"model": model}).works_unseen is unseen
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"input_schema": {"properties": {"content": [{"type": "image", "source": {"type": "base64", "data": ""}}]}}}]},
+        {"messages": [{"role": "user", "content": [{"type": "image", "text": "no image"}]}]},
+        {"messages": [{"content": [{"type": "tool_use", "input": {"content": [{"type": "image", "source": {"type": "base64"}}]}}]}]},
+        {"messages": [{"content": {"type": "image", "source": {"type": "base64"}}}]},
+        {"metadata": {"type": "image_url", "image_url": {"url": "https://example.org"}}},
+    ],
+)
+def test_only_a_part_of_a_message_is_an_image(body: dict[str, Any]) -> None:
+    body = {**body, "padding": "a" * 100_000}
+    assert (measure(body).tokens or 0) < 50_000 + 200
+    long = json.loads(json.dumps(body).replace('"image"', '"image", "junk": "' + "b" * 100_000 + '"'))
+    assert (measure(long).tokens or 0) >= 50_000 + (50_000 if '"image"' in json.dumps(body) else 0)
+
+
+def test_an_image_in_the_result_of_a_tool_is_one() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 100_000}}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [image]}
+    assert IMAGE_TOKENS <= (measure({"messages": [{"role": "user", "content": [result]}]}).tokens or 0) <= IMAGE_TOKENS + 50
+    output = {"type": "function_call_output", "output": [{"type": "input_image", "image_url": "data:image/png;base64," + "A" * 100_000}]}
+    assert IMAGE_TOKENS <= (measure({"input": [output]}).tokens or 0) <= IMAGE_TOKENS + 50
+
+
+def test_no_limit_is_larger_than_the_service_takes() -> None:
+    assert wanted("/v1/chat/completions", {"max_tokens": 10**12}).output_tokens == 10**10

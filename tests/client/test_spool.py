@@ -16,6 +16,8 @@ from costwarden_server import Costwarden
 from llm_provider import Provider
 
 from costwarden.client import Budget, http_client
+from costwarden.client.delivery import Delivery
+from costwarden.client.service import BudgetServer
 from costwarden.client.spool import Record, Spool, undelivered
 
 MESSAGES: list[Any] = [{"role": "user", "content": "one two three"}]
@@ -27,8 +29,13 @@ def record(number: int) -> Record:
 
 def adopted(folder: Path) -> list[Any]:
     found: list[Any] = []
+
+    def keep(path: str, body: msgspec.Raw) -> bool:
+        found.append((path, json.loads(bytes(body))["event_id"]))
+        return True
+
     with Spool(folder) as spool:
-        spool.adopt(lambda path, body: found.append((path, json.loads(bytes(body))["event_id"])))
+        spool.adopt(keep)
     return found
 
 
@@ -60,6 +67,78 @@ def test_a_line_that_was_cut_short_takes_no_other_along(cut: int) -> None:
     lines = b"".join(msgspec.json.encode(record(number)) + b"\n" for number in (1, 2))
     assert [found.number for found in undelivered(lines[:-cut])] == [1]
     assert [found.number for found in undelivered(lines[:-cut] + b"\n" + msgspec.json.encode(record(3)) + b"\n")] == [1, 3]
+
+
+def test_what_could_not_be_kept_again_stays_where_it_is(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        spool.append(record(1))
+        spool.append(record(2))
+    with Spool(tmp_path) as full:
+        assert full.adopt(lambda path, body: b"e1" in bytes(body)) == 2
+    assert adopted(tmp_path) == [("track", "e1"), ("track", "e2")]
+
+
+def test_a_forked_child_does_not_hold_its_parents_spool(tmp_path: Path) -> None:
+    parent = Spool(tmp_path)
+    parent.append(record(1))
+    (runs, running), (end, ended) = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(ended)
+        os.write(running, b"x")
+        os.read(end, 1)
+        os._exit(0)
+    os.read(runs, 1)
+    try:
+        parent.close()
+        assert adopted(tmp_path) == [("track", "e1")]
+    finally:
+        for file in (runs, running, end, ended):
+            os.close(file)
+        os.waitpid(child, 0)
+
+
+class Answers(BudgetServer):
+    """A budget service that answers each event as it is told to."""
+
+    def __init__(self, statuses: dict[str, int]) -> None:
+        super().__init__("http://127.0.0.1:1", "", 1.0)
+        self.statuses = statuses
+        self.taken: list[str] = []
+
+    def tell(self, path: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes]:
+        event = json.loads(body)["event_id"]
+        status = self.statuses.get(event, 200)
+        if status == 200:
+            self.taken.append(event)
+        return status, b"{}"
+
+
+def test_a_line_for_nobody_is_dropped_and_what_is_behind_it_is_delivered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Spool(tmp_path) as spool:
+        spool.append(Record(1, "../../x", msgspec.Raw(b'{"event_id": "e1"}')))
+        spool.append(record(2))
+    server = Answers({})
+    delivery = Delivery(server, 10, tmp_path, lambda: None, lambda: None)
+    assert delivery.flush(5)
+    delivery.close()
+    assert (server.taken, delivery.refused) == (["e2"], 1)
+    assert "../../x" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("status", "refused"), [(404, 0), (429, 0), (410, 1), (431, 1)])
+def test_a_settlement_that_is_not_taken_holds_up_none_behind_it(status: int, refused: int, wait_until: Callable[..., Any]) -> None:
+    server = Answers({"e1": status})
+    delivery = Delivery(server, 10, None, lambda: None, lambda: None)
+    for number in (1, 2, 3):
+        delivery.put("track", {"event_id": f"e{number}"})
+    wait_until(lambda: len(server.taken) == 2)
+    wait_until(lambda: (delivery.refused, delivery.pending) == (refused, 1 - refused))
+    server.statuses.clear()
+    assert delivery.flush(5)
+    delivery.close()
+    assert sorted(server.taken) == (["e2", "e3"] if refused else ["e1", "e2", "e3"])
 
 
 def sdk(budget: Budget, provider: Provider) -> openai.OpenAI:

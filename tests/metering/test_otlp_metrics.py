@@ -68,26 +68,47 @@ def only(reading: Reading) -> Metered:
     return metered
 
 
+def figures(reading: Reading) -> list[tuple[int, int, int]]:
+    """Calls, input and output tokens of each usage."""
+    assert [str(refusal) for refusal, _ in reading.refused] == []
+    return sorted(((m.usage.requests, m.usage.input_tokens, m.usage.output_tokens) for m in reading.metered), reverse=True)
+
+
 def reason(reading: Reading) -> tuple[str, int]:
     assert reading.metered == []
-    [(refusal, items)] = reading.refused
-    return refusal.reason, items
+    [found] = {refusal.reason for refusal, _ in reading.refused}
+    return found, sum(items for _, items in reading.refused)
 
 
 @pytest.mark.parametrize("kind", ["histogram", "exponential_histogram"])
-def test_input_and_output_of_the_same_calls_are_one_sum(kind):
-    metered = only(read((typed("input"), 40, 52_000.0), (typed("output"), 40, 8_000.0), kind=kind))
+def test_input_and_output_of_the_same_calls_count_their_calls_once(kind):
+    reading = read((typed("input"), 40, 52_000.0), (typed("output"), 40, 8_000.0), kind=kind)
+    assert figures(reading) == [(40, 52_000, 0), (0, 0, 8_000)]
+    metered = reading.metered[0]
     usage = metered.usage
-    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (40, 52_000, 8_000)
     assert (usage.tenant_id, usage.provider, usage.model, usage.operation, usage.service) == ("acme", "openai", "gpt-4o", "chat", "reports")
-    assert (usage.source, usage.timestamp, metered.items) == ("otlp:acme", NOON_NANOS // 1000, 2)
+    assert (usage.source, usage.timestamp, metered.items) == ("otlp:acme", NOON_NANOS // 1000, 1)
 
 
-def test_input_and_output_belong_together_although_their_series_begin_at_different_times():
-    request = request_of((typed("input"), 40, 52_000.0), (typed("output"), 40, 8_000.0))
-    request.resource_metrics[0].scope_metrics[0].metrics[0].histogram.data_points[1].start_time_unix_nano += 5000
-    usage = only(read_points(request, OtlpSettings(accept="metrics"))).usage
-    assert (usage.requests, usage.input_tokens, usage.output_tokens, usage.timestamp) == (40, 52_000, 8_000, NOON_NANOS // 1000)
+@pytest.mark.parametrize("kind", ["histogram", "counter"])
+def test_what_is_sent_together_and_then_apart_is_known_again(kind):
+    def ids(*series: str) -> set[str]:
+        if kind == "histogram":
+            reading = read(*[(typed(side), 40, 1000.0) for side in series])
+        else:
+            reading = read_points(newest(*[(f"{side}_tokens", "text", 1000) for side in series], calls=40), OtlpSettings(accept="metrics"))
+        assert [str(refusal) for refusal, _ in reading.refused] == []
+        return {metered.usage.event_id for metered in reading.metered}
+
+    assert len(ids("input", "output")) == 2
+    assert ids("input", "output") == ids("output", "input") == ids("input") | ids("output")
+
+
+def test_the_same_figures_of_two_scopes_are_two_usages():
+    request = request_of((typed("input"), 40, 1000.0))
+    request.MergeFrom(request_of((typed("input"), 40, 1000.0)))
+    request.resource_metrics[1].scope_metrics[0].scope.name = "another"
+    assert len({metered.usage.event_id for metered in read_points(request, OtlpSettings(accept="metrics")).metered}) == 2
 
 
 def test_embeddings_have_input_alone():
@@ -98,7 +119,6 @@ def test_embeddings_have_input_alone():
 def test_models_and_failures_are_told_apart():
     reading = read(
         (typed("input"), 1, 10.0),
-        (typed("output"), 1, 1.0),
         (typed("input", **{"gen_ai.request.model": "gpt-4o-mini"}), 2, 20.0),
         (typed("input", **{"error.type": "timeout"}), 3, 30.0),
     )
@@ -108,11 +128,11 @@ def test_models_and_failures_are_told_apart():
 
 def test_a_delta_that_comes_again_is_known_and_the_next_one_is_another():
     def event_id(**more: Any) -> str:
-        return only(read((typed("input"), 40, 52_000.0), (typed("output"), 40, 8_000.0), **more)).usage.event_id
+        return only(read((typed("input"), 40, 52_000.0), **more)).usage.event_id
 
     assert event_id() == event_id()
     assert event_id(start=NOON_NANOS + 60_000_000_000) != event_id()
-    assert only(read((typed("input"), 40, 52_001.0), (typed("output"), 40, 8_000.0))).usage.event_id != event_id()
+    assert only(read((typed("input"), 40, 52_001.0))).usage.event_id != event_id()
 
 
 def test_cumulative_values_are_refused_with_the_setting_that_mends_it():
@@ -144,17 +164,21 @@ NEWEST = (
 
 
 def test_the_counters_of_the_newest_conventions_tell_cached_and_reasoning_tokens_too():
-    metered = only(read_points(newest(*NEWEST, calls=20), OtlpSettings(accept="metrics")))
-    usage = metered.usage
-    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (20, 10_000, 800)
-    assert (usage.cache_read_tokens, usage.cache_write_tokens, usage.reasoning_tokens, usage.input_audio_tokens) == (6_000, 500, 300, 1_000)
+    reading = read_points(newest(*NEWEST, calls=20), OtlpSettings(accept="metrics"))
+    assert figures(reading) == [(20, 10_000, 0), (0, 0, 800)]
+    output, usage = (metered.usage for metered in reading.metered)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens, output.reasoning_tokens, usage.input_audio_tokens) == (
+        6_000,
+        500,
+        300,
+        1_000,
+    )
 
 
 def test_where_both_families_tell_of_the_same_calls_the_counters_count():
     older = request_of((typed("input"), 20, 10_000.0), (typed("output"), 20, 800.0))
     reading = read_points(newest(*NEWEST, calls=20, beside=[older]), OtlpSettings(accept="metrics"))
-    usage = only(reading).usage
-    assert (usage.requests, usage.input_tokens, usage.cache_read_tokens) == (20, 10_000, 6_000)
+    assert figures(reading) == [(20, 10_000, 0), (0, 0, 800)]
     # The two of the older histogram, and the one that counts calls.
     assert reading.passed_over == 3
 

@@ -171,3 +171,35 @@ def test_a_long_line_in_short_chunks_takes_time_in_proportion():
     # Copying the line anew for each of its 20,000 chunks would move 20 GB.
     assert time.perf_counter() - start < 2
     assert reader.consumed().images == 1
+
+
+def test_arguments_of_every_kind_of_tool_are_delivered():
+    deltas = ({"function_call": {"name": "f", "arguments": "zzz"}}, {"tool_calls": [{"index": 0, "custom": {"input": "zz"}}]})
+    reader = read(events(*(chat_chunk(choices=[{"index": 0, "delta": delta}]) for delta in deltas)))
+    assert reader.delivered_characters == 5
+
+
+def test_a_stream_of_several_answers_is_complete_when_the_last_of_them_is():
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    reader = StreamReader(answers=2)
+    completed = []
+    for index in (0, 0, 1):
+        reader.feed(events(chat_chunk(choices=[{"index": index, "delta": {}, "finish_reason": "stop"}], usage=usage)))
+        completed.append(reader.complete)
+    assert completed == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("stream", "failed"),
+    [
+        (b'event: error\ndata: {"message": "overloaded"}\n\n', True),
+        (b'data: {"type": "error", "error": {"type": "overloaded_error"}}\n\n', True),
+        (b'data: {"error": {"message": "overloaded"}, "choices": []}\n\n', True),
+        (b'data: {"type": "response.failed", "response": {"error": {"code": "server_error"}}}\n\n', True),
+        (b'data: {"choices": [{"delta": {"content": "event: error"}}], "error": null}\n\n', False),
+        (b'data: {"choices": [{"delta": {"content": "data: {\\"error\\": 1}"}}]}\n\n', False),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_an_error_in_mid_stream_is_told_by_an_event_and_not_by_the_text(stream, failed, size):
+    assert read(stream, size).failed is failed

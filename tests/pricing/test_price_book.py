@@ -249,3 +249,11 @@ from costwarden.pricing import PriceBook, PricingSettings
 print(PriceBook(PricingSettings()).price(Usage(source="s", event_id="1", timestamp=0, model="gpt-4o", input_tokens=4)).cost)
 """
     assert run_python(program) == str(4 * 2_500)
+
+
+def test_an_estimate_takes_dearer_kinds_of_tokens_for_what_they_cost(usage, at):
+    prices = {"cache_write_usd_mtok": 5, "input_usd_mtok": 4, "output_usd_mtok": 10, "output_audio_usd_mtok": 80}
+    book = PriceBook(PricingSettings(overrides=[{"valid_from": "2025-01-01", "model": "speaker", **prices}]))
+    sizes = {"input_tokens": 1000, "output_tokens": 1000, "cache_write_tokens": 1000, "output_audio_tokens": 1000}
+    cost = book.estimate(provider="", model="speaker", operation="", images=0, at=at("2025-11-15T12:00:00+00:00"), **sizes).cost
+    assert cost == book.price(usage(model="speaker", **sizes)).cost == (5 + 80) * 1_000_000

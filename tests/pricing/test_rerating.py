@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costwarden.model import Priced, Usage
+from costwarden.model import CORRECTION, Priced, Usage
 from costwarden.pricing.rerating import Rerating
 
 AT = 1_763_208_000_000_000
@@ -54,7 +54,9 @@ def test_nothing_is_changed_that_is_right_or_was_said_by_somebody_or_is_not_know
 
 
 def test_a_correction_is_none_of_what_is_rerated():
-    assert rerating(Priced(5, "genai-prices")).rerate(recorded(7, "genai-prices", requests=0)) is None
+    correction = recorded(7, "genai-prices", requests=0)
+    correction.source = CORRECTION
+    assert rerating(Priced(5, "genai-prices")).rerate(correction) is None
 
 
 def test_a_correction_names_what_it_corrects_and_how_often_that_was_done():

@@ -8,7 +8,7 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import StartDateConstraint
 
-from costwarden.model import EXACT, Priced, Usage, round_to_nanos, to_micros
+from costwarden.model import CORRECTION, EXACT, Priced, Usage, round_to_nanos, to_micros
 from costwarden.pricing import FALLBACK, UNPRICED, PriceBook, PricingSettings, UnknownPrice
 from costwarden.pricing.published import Listed, PublishedPrices
 from costwarden.pricing.rates import take_apart
@@ -221,4 +221,12 @@ def test_a_cheaper_model_is_proposed_for_all_the_calls_in_the_same_tier(at):
 
 def test_a_correction_is_never_priced(book, usage):
     correction = usage(model="gpt-4o", requests=0, cost=-7, priced_by="override:2026-01-01")
+    correction.source = CORRECTION
     assert book.price(correction) == Priced(-7, "override:2026-01-01")
+
+
+def test_output_whose_calls_are_counted_with_their_input_is_priced(book, usage):
+    apart = (
+        book.price(usage(model="gpt-4o", output_tokens=1000, requests=0)).cost + book.price(usage(model="gpt-4o", input_tokens=1000)).cost
+    )
+    assert apart == book.price(usage(model="gpt-4o", input_tokens=1000, output_tokens=1000)).cost > 0

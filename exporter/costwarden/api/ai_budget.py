@@ -9,11 +9,13 @@ import msgspec
 from costwarden.api.auth import Authenticator
 from costwarden.api.callers import Caller
 from costwarden.api.hot import Answer, Headers, Receive, Scope, json_answer, read_body
+from costwarden.api.pages import holds_nul
 from costwarden.api.problems import Problem, encode
 from costwarden.budgets.calls import Decision
+from costwarden.budgets.lease_prices import LeasePrices
 from costwarden.budgets.requests import CheckRequest, LeaseRequest, ReleaseRequest, SetRequest, SuspendRequest, TrackRequest
 from costwarden.budgets.rules import Budget, describe_scope
-from costwarden.budgets.service import BudgetService, LeasePrices, TenantStatus
+from costwarden.budgets.service import BudgetService, TenantStatus
 from costwarden.budgets.status import BudgetStatus
 from costwarden.budgets.status_cache import Computed, NoStatusCache, StatusCache
 from costwarden.budgets.store import BudgetIsConfigured
@@ -36,11 +38,17 @@ _suspend_decoder = msgspec.json.Decoder(SuspendRequest)
 def decode(decoder: Any, body: bytes) -> Any:
     """`body` as the decoder's type. Raises `Problem` 400 (not JSON) or 422 (not the request)."""
     try:
-        return decoder.decode(body)
+        request = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid_request", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "invalid_json", f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise Problem(400, "invalid_json", "the body is nested too deeply") from None
+    # JSON has no other way to write it, and most bodies none at all.
+    if b"\\u0000" in body and holds_nul(request):
+        raise Problem(422, "invalid_request", "a text cannot hold the character U+0000: the ledger could not keep it")
+    return request
 
 
 def unavailable(error: LedgerUnavailable) -> Problem:

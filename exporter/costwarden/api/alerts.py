@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from costwarden.api.callers import Caller
-from costwarden.api.pages import Filter, Paging, Range, decode_cursor, page_answer, time_answer
+from costwarden.api.pages import Filter, Number, Paging, Range, decode_cursor, page_answer, time_answer
 from costwarden.ledger import Connection, Ledger
 from costwarden.ledger.queries import audit_page, breaches_page, incidents_page, thresholds_page
 from costwarden.model import from_nanos
@@ -35,10 +35,10 @@ class AuditQuery(Paging, Range):
 
 
 class _Place(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    at: int
+    at: Number
     kind: Kind
     budget: str = ""
-    number: int = 0
+    number: Number = 0
     threshold: str = ""
 
 
@@ -78,7 +78,7 @@ class AlertsApi:
         """`GET /api/audit`: the newest first."""
         filters = {"actor": query.actor, "action": query.action, "subject": query.subject}
         where = {name: value for name, value in filters.items() if value is not None}
-        before = decode_cursor(query.cursor, int)
+        before = decode_cursor(query.cursor, Number)
         with self._ledger.read() as connection:
             rows = audit_page(connection, where, start=query.start, end=query.end, before=before, limit=query.limit + 1)
         return page_answer("entries", rows, query.limit, lambda row: row["entry_id"], _entry)

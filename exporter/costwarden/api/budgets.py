@@ -12,7 +12,7 @@ from costwarden.api.ai_budget import budget_answer
 from costwarden.api.callers import Caller
 from costwarden.api.pages import Filter, Paging, decode_cursor, encode_cursor, time_answer
 from costwarden.api.problems import Problem
-from costwarden.budgets.requests import Name, ReasonRequest
+from costwarden.budgets.requests import ReasonRequest
 from costwarden.budgets.rules import Budget, Dimensions, budget_name, describe_scope, scope_of
 from costwarden.budgets.service import BudgetService
 from costwarden.budgets.settings import PeriodKind
@@ -20,24 +20,29 @@ from costwarden.budgets.status import BudgetStatus, budget_statuses, statuses_of
 from costwarden.budgets.store import BudgetIsConfigured, budget_of, new_budget
 from costwarden.ledger import Connection, Ledger
 from costwarden.ledger.budgets import read_budget
+from costwarden.ledger.locks import lock_budgets
 from costwarden.model import DIMENSIONS, to_nanos
 
 TENANT = DIMENSIONS.index("tenant_id")
 PERIODS = ("hour", "day", "week", "month", "total")
 
 
+# Left out it is empty; written out as empty it would make everybody's budget of one whose tenant got lost.
+ScopeName = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
 class ScopeOf(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What a budget is for. What is not named matches anything; a scope that names nothing is the global one."""
 
-    tenant_id: Name = ""
-    provider: Name = ""
-    model: Name = ""
-    operation: Name = ""
-    report_type: Name = ""
-    feature: Name = ""
-    team: Name = ""
-    user_id: Name = ""
-    service: Name = ""
+    tenant_id: ScopeName = ""
+    provider: ScopeName = ""
+    model: ScopeName = ""
+    operation: ScopeName = ""
+    report_type: ScopeName = ""
+    feature: ScopeName = ""
+    team: ScopeName = ""
+    user_id: ScopeName = ""
+    service: ScopeName = ""
 
 
 class _Limits(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -89,11 +94,11 @@ def _check(given: _Limits | BudgetChange) -> None:
         if limit != round(limit, 9):
             raise ValueError("`limit_usd` is finer than a nano-dollar (9 decimal places)")
     shares = list(given.thresholds) if isinstance(given.thresholds, list) else []
-    if shares != sorted(set(shares)):
-        raise ValueError("`thresholds` must rise and not repeat")
     for share in (*shares, *([given.soft_limit_ratio] if isinstance(given.soft_limit_ratio, Decimal) else [])):
         if not (share.is_finite() and 0 < share <= 10):
             raise ValueError("`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)")
+    if shares != sorted(set(shares)):
+        raise ValueError("`thresholds` must rise and not repeat")
 
 
 class BudgetsQuery(Paging):
@@ -159,32 +164,44 @@ class BudgetsApi:
         scope = scope_of(given.scope)
         caller.require_tenant(scope[TENANT])
         name = budget_name(scope, given.period)
-        if self._find(name) is not None:
-            raise Problem(409, "budget_exists", f"there is a budget `{name}`: change it with PUT or PATCH", budget=name)
-        return await self._put(caller, self._made(caller, scope, given.period, name, given))
+        made = self._made(caller, scope, given.period, name, given)
+
+        def make(found: Budget | None) -> Budget:
+            if found is not None:
+                raise Problem(409, "budget_exists", f"there is a budget `{name}`: change it with PUT or PATCH", budget=name)
+            return made
+
+        return await self._put(caller, name, make)
 
     async def replace(self, caller: Caller, name: str, given: BudgetLimits) -> dict[str, Any]:
         """`PUT /api/budgets/{name}`: makes it as given, new or changed. Raises `Problem` 404 where the name is none of a budget."""
-        found = self._find(name)
-        scope, period = (found.budget.scope, found.budget.period) if found is not None else parse_budget_name(name)
-        if not caller.sees(scope[TENANT]):
-            raise _unknown(name)
-        return await self._put(caller, self._made(caller, scope, period, name, given))
+
+        def make(found: Budget | None) -> Budget:
+            scope, period = (found.scope, found.period) if found is not None else parse_budget_name(name)
+            if not caller.sees(scope[TENANT]):
+                raise _unknown(name)
+            return self._made(caller, scope, period, name, given)
+
+        return await self._put(caller, name, make)
 
     async def change(self, caller: Caller, name: str, given: BudgetChange) -> dict[str, Any]:
         """`PATCH /api/budgets/{name}`. Raises `Problem` 404."""
-        with self._ledger.read() as connection:
-            budget = self._status(connection, caller, name).budget
-        changed: dict[str, Any] = {"origin": "api"}
-        if isinstance(given.limit_usd, Decimal):
-            changed |= {"limit": to_nanos(given.limit_usd), "tier": ""}
-        if isinstance(given.soft_limit_ratio, Decimal):
-            changed["soft_limit_ratio"] = given.soft_limit_ratio
-        if isinstance(given.thresholds, list):
-            changed["thresholds"] = tuple(given.thresholds)
-        if isinstance(given.action, str):
-            changed["action"] = _allowed_action(caller, given.action, budget.action)
-        return await self._put(caller, msgspec.structs.replace(budget, **changed))
+
+        def make(found: Budget | None) -> Budget:
+            if found is None or not caller.sees(found.scope[TENANT]):
+                raise _unknown(name)
+            changed: dict[str, Any] = {"origin": "api"}
+            if isinstance(given.limit_usd, Decimal):
+                changed |= {"limit": to_nanos(given.limit_usd), "tier": ""}
+            if isinstance(given.soft_limit_ratio, Decimal):
+                changed["soft_limit_ratio"] = given.soft_limit_ratio
+            if isinstance(given.thresholds, list):
+                changed["thresholds"] = tuple(given.thresholds)
+            if isinstance(given.action, str):
+                changed["action"] = _allowed_action(caller, given.action, found.action)
+            return msgspec.structs.replace(found, **changed)
+
+        return await self._put(caller, name, make)
 
     async def delete(self, caller: Caller, name: str) -> None:
         """`DELETE /api/budgets/{name}`: what has been spent stays recorded. Raises `Problem` 404 or 409."""
@@ -219,16 +236,19 @@ class BudgetsApi:
             changed["action"] = _allowed_action(caller, given.action, "")
         return msgspec.structs.replace(made, **changed)
 
-    async def _put(self, caller: Caller, budget: Budget) -> dict[str, Any]:
+    async def _put(self, caller: Caller, name: str, make: Callable[[Budget | None], Budget]) -> dict[str, Any]:
+        """Write what `make` makes of the budget called `name` (None: there is none), which nobody else changes meanwhile."""
+
+        def write(connection: Connection) -> Budget:
+            lock_budgets(connection)
+            row = read_budget(connection, name)
+            return make(None if row is None else budget_of(row))
+
         try:
-            await self._service.put(budget, caller.name)
+            await self._service.put(write, caller.name)
         except BudgetIsConfigured as error:
             raise Problem(409, "budget_is_configured", str(error)) from None
-        return self.budget(caller, budget.budget)
-
-    def _find(self, name: str) -> BudgetStatus | None:
-        with self._ledger.read() as connection:
-            return _named(connection, self._zone, self._now(), name)
+        return self.budget(caller, name)
 
     def _status(self, connection: Connection, caller: Caller, name: str) -> BudgetStatus:
         found = _named(connection, self._zone, self._now(), name)

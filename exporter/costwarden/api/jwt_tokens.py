@@ -122,11 +122,15 @@ class JwtVerifier:
         role: Role = named[0]  # type: ignore[assignment]
         tenant_id = claims.get(settings.tenant_claim)
         if tenant_id is None:
+            if settings.tenant_claim in claims:
+                # Somebody who has no tenant yet, say, is nobody who acts for all of them.
+                detail = f"the token is refused: its claim `{settings.tenant_claim}` is null; it names a tenant, or is left out"
+                raise unauthenticated(detail)
             if role not in settings.every_tenant:
                 detail = f"the token has no claim `{settings.tenant_claim}`, and the role `{role}` is not in `auth.jwt.every_tenant`"
                 raise Problem(403, "forbidden", detail)
             return Caller(name, role)
-        if not isinstance(tenant_id, str) or not 0 < len(tenant_id) <= LONGEST_NAME:
+        if not isinstance(tenant_id, str) or not 0 < len(tenant_id) <= LONGEST_NAME or "\0" in tenant_id:
             raise Problem(403, "forbidden", f"the token's claim `{settings.tenant_claim}` names no tenant")
         return Caller(name, role, tenant_id)
 

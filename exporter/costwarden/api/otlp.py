@@ -10,6 +10,7 @@ import msgspec
 from costwarden.api.auth import Authenticator
 from costwarden.api.hot import Answer, Receive, Scope, read_body
 from costwarden.api.otlp_bodies import JSON, decode, decompress, encoding_of, header, message_answer, status_answer
+from costwarden.api.otlp_limits import ReadingThread
 from costwarden.api.problems import Problem
 from costwarden.budgets.calls import Settle
 from costwarden.budgets.engine import Engine
@@ -22,7 +23,7 @@ from costwarden.metering.otlp_metrics import read_points, tells_of_tokens
 from costwarden.metering.settings import OtlpSettings
 from costwarden.metrics.counts import Counts
 from costwarden.model import MICROS_PER_SECOND, NANOS_PER_USD, Usage
-from costwarden.pricing.price_book import UNPRICED, PriceBook
+from costwarden.pricing.price_book import FALLBACK, UNPRICED, PriceBook
 
 READ_IN_PLACE_BYTES = 8_192
 """A larger body is read on another thread: JSON takes a fifth of a millisecond a span, and checks go on meanwhile."""
@@ -50,6 +51,7 @@ class OtlpApi:
         self._counts = counts
         self._now = now
         self._settings = settings
+        self._reading = ReadingThread()
 
     def configure(self, settings: OtlpSettings) -> None:
         """Use `settings` from the next request on."""
@@ -74,7 +76,7 @@ class OtlpApi:
             if len(body) <= READ_IN_PLACE_BYTES and not compression:
                 reading = self._read(signal, body, compression, encoding, caller.tenant_id)
             else:
-                reading = await asyncio.to_thread(self._read, signal, body, compression, encoding, caller.tenant_id)
+                reading = await self._reading.run(self._read, signal, body, compression, encoding, caller.tenant_id)
             await self._record(signal, reading)
             return message_answer(self._response(signal, reading), encoding)
         except LedgerUnavailable as error:
@@ -186,7 +188,7 @@ def _check_time(usage: Usage, now: int) -> None:
 def _price(metered: Metered, prices: PriceBook) -> None:
     usage = metered.usage
     priced = prices.price(usage)
-    if priced.priced_by == UNPRICED and metered.response_model not in ("", usage.model):
+    if priced.priced_by in (UNPRICED, FALLBACK) and metered.response_model not in ("", usage.model):
         # A deployment of Azure has a name of its own; the model that answered is the one with a price.
         priced = prices.price(msgspec.structs.replace(usage, model=metered.response_model))
     if usage.success and not metered.says_tokens and not priced.cost:

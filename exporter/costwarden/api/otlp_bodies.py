@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from costwarden.api.hot import Answer, Headers
+from costwarden.api.otlp_limits import check_json, check_json_text, check_protobuf
 from costwarden.api.problems import Problem
 
 PROTOBUF = b"application/x-protobuf"
@@ -68,11 +69,12 @@ def decompress(body: bytes, encoding: bytes, limit: int) -> bytes:
 
 
 def decode(body: bytes, encoding: bytes, message: M) -> M:
-    """`body` read into `message`, an empty protobuf message. Raises `Problem` 400."""
+    """`body` read into `message`, an empty protobuf message. Raises `Problem` 400, and 413 for one of too many parts."""
     from google.protobuf.message import DecodeError
 
     into: Any = message
     if encoding == PROTOBUF:
+        check_protobuf(body, into.DESCRIPTOR)
         try:
             into.ParseFromString(body)
         except DecodeError as error:
@@ -80,10 +82,12 @@ def decode(body: bytes, encoding: bytes, message: M) -> M:
         return message
     from google.protobuf.json_format import ParseDict, ParseError
 
+    check_json_text(body)
     try:
         document = msgspec.json.decode(body or b"{}")
         if not isinstance(document, dict):
             raise Problem(400, "invalid_json", "the body is not a JSON object")
+        check_json(document)
         _ids_to_base64(document)
         ParseDict(document, into, ignore_unknown_fields=True)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

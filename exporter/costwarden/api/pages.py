@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -16,6 +16,12 @@ from costwarden.model import DIMENSIONS, from_micros, to_micros
 
 EARLIEST, LATEST = -(1 << 62), 1 << 62
 """Microseconds that are before and after any time that is kept."""
+
+Number = Annotated[int, msgspec.Meta(ge=EARLIEST, le=LATEST)]
+"""In a cursor: what a column of the ledger can hold."""
+
+LAST_TIME = to_micros(datetime.max.replace(tzinfo=UTC))
+"""The last that can be written in UTC; in another zone the year 9999 goes on."""
 
 T = TypeVar("T")
 
@@ -104,7 +110,15 @@ class DimensionQuery(Query):
 
 
 async def once(request: Request) -> None:
-    """Raises `Problem` 422 where a parameter is given twice: one of two filters would be forgotten."""
+    """Raises `Problem` 422 where a parameter is given twice: one of two filters would be forgotten.
+
+    And 422 for a parameter, 404 for a path, with the character U+0000: nothing that is kept has it, and PostgreSQL takes no such text.
+    """
+    if "\0" in request.scope["path"]:
+        raise Problem(404, "not_found", "the path names nothing: no name holds the character U+0000")
+    for name, value in request.query_params.multi_items():
+        if "\0" in name + value:
+            raise Problem(422, "invalid_request", f"query.{name}: cannot hold the character U+0000")
     names = [name for name, _ in request.query_params.multi_items() if name != "group_by"]
     for name in names:
         if names.count(name) > 1:
@@ -129,7 +143,7 @@ def micros_of(name: str, text: str) -> int:
     try:
         if not re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", plain):
             raise ValueError
-        return to_micros(datetime.fromisoformat(plain))
+        return min(to_micros(datetime.fromisoformat(plain)), LAST_TIME)
     except ValueError:
         raise Problem(
             422, "invalid_request", f"query.{name}: {text!r} is not an RFC 3339 time with a zone, as 2025-11-01T00:00:00Z"
@@ -146,9 +160,23 @@ def decode_cursor(cursor: str | None, kind: type[T]) -> T | None:
     if cursor is None:
         return None
     try:
-        return msgspec.json.decode(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True), type=kind)
-    except (ValueError, msgspec.MsgspecError):
+        place = msgspec.json.decode(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True), type=kind)
+        if holds_nul(place):
+            raise ValueError
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         raise Problem(404, "unknown_cursor", "there is no page at this cursor: begin without one") from None
+    return place
+
+
+def holds_nul(value: Any) -> bool:
+    """Whether a text in `value`, a decoded request, has the character U+0000. What is raw is not looked into."""
+    if isinstance(value, msgspec.Struct):
+        return any(holds_nul(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, dict):
+        return holds_nul(list(value.items()))
+    if isinstance(value, list | tuple):
+        return any(map(holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def page_answer(

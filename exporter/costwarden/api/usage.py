@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from costwarden.api.ai_budget import REFUSED
 from costwarden.api.callers import Caller
-from costwarden.api.pages import DimensionQuery, Paging, Range, decode_cursor, page_answer, time_answer
+from costwarden.api.pages import DimensionQuery, Number, Paging, Range, decode_cursor, page_answer, time_answer
 from costwarden.api.problems import Problem
 from costwarden.budgets.requests import TrackRequest
 from costwarden.budgets.service import BudgetService
@@ -73,7 +73,7 @@ class UsageApi:
         tenant_id = caller.tenant_of(query.tenant_id)
         if tenant_id is not None:
             where["tenant_id"] = tenant_id
-        after = decode_cursor(query.cursor, tuple[int, int])
+        after = decode_cursor(query.cursor, tuple[Number, Number])
         with self._ledger.read() as connection:
             rows = usage_page(
                 connection, where, start=query.start, end=query.end, success=query.success, after=after, limit=query.limit + 1

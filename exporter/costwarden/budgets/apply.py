@@ -11,7 +11,7 @@ import msgspec
 from pydantic import ValidationError
 
 from costwarden.budgets.rules import Budget, budget_name, describe_scope, scope_of
-from costwarden.budgets.settings import BudgetName, BudgetsSettings, PeriodKind, Ratio, Scope
+from costwarden.budgets.settings import CUSTOM_TIER, GUARDRAIL_PREFIX, BudgetName, BudgetsSettings, PeriodKind, Ratio, Scope
 from costwarden.budgets.store import BudgetIsConfigured, budget_of, drop_budget, store_budget
 from costwarden.budgets.tiers import limited_budget
 from costwarden.ledger import Connection
@@ -111,8 +111,10 @@ def read_budget_file(path: Path, settings: BudgetsSettings, playbooks: Collectio
 
 def _budget(entry: BudgetEntry, settings: BudgetsSettings, playbooks: Collection[str], origin: str) -> Budget:
     limit = None if entry.limit_usd is None else to_nanos(entry.limit_usd)
-    if (limit is None) == (not entry.tier):
+    if (limit is None) == (entry.tier in ("", CUSTOM_TIER)):
         raise ValueError("give either `limit_usd` or the name of a `tier`")
+    if entry.name is not None and entry.name.startswith(GUARDRAIL_PREFIX):
+        raise ValueError(f"`name`: {entry.name!r}: names that begin with `{GUARDRAIL_PREFIX}` belong to guardrails")
     if entry.action and entry.action not in playbooks:
         raise ValueError(f"`action`: {entry.action!r}: is no playbook of the configuration")
     if entry.thresholds is not None and list(entry.thresholds) != sorted(set(entry.thresholds)):

@@ -6,7 +6,7 @@ from typing import Any
 from costwarden.budgets.calls import Decision, Resolve
 from costwarden.budgets.index import TENANT
 from costwarden.budgets.rules import Budget, Dimensions, share, thresholds_reached
-from costwarden.model import DIMENSIONS, Usage
+from costwarden.model import CORRECTION, DIMENSIONS, Usage
 
 NEVER = 1 << 62
 
@@ -78,7 +78,7 @@ class Period:
 
     def counts(self, usage: Usage) -> bool:
         """Whether the event belongs to what is spent: a correction does not whose event a reset has taken out, or it would be credit."""
-        return usage.requests > 0 or usage.timestamp >= self.reset_at
+        return usage.source != CORRECTION or usage.timestamp >= self.reset_at
 
     def would_overflow(self, usage: Usage) -> bool:
         """Whether a sum would pass what the ledger's 64 bits hold."""

@@ -127,7 +127,13 @@ class RedisStatusCache:
             return stamp, None
         head, _, body = value.partition(b"\n")
         kept_stamp, _, until = head.rpartition(b" ")
-        return stamp, Computed(body, int(until)) if kept_stamp == stamp else None
+        if kept_stamp != stamp:
+            return stamp, None
+        if not (until.isdigit() and len(until) < 20 and body):
+            # Whoever else writes to this Redis, it is none of ours.
+            self._count("error")
+            return stamp, None
+        return stamp, Computed(body, int(until))
 
     async def _keep(self, key: str, value: bytes, seconds: int) -> None:
         await self._ask([("SET", key, value, "EX", seconds)])

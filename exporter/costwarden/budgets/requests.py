@@ -88,6 +88,10 @@ class CheckRequest(_Call, kw_only=True, forbid_unknown_fields=True):
     estimated_output_tokens: Count | None = None
     max_tokens: Count | None = None
     """Another name of `estimated_output_tokens`."""
+    estimated_cache_write_tokens: Count = 0
+    """Of the input tokens, those that may be written to a cache, which costs more with some providers."""
+    estimated_output_audio_tokens: Count = 0
+    """Of the output tokens, those that may be spoken, which cost more than text."""
     images: Count = 0
     audio_seconds: Decimal | None = None
     """Length of audio that is sold by time."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -14,6 +13,7 @@ from costwarden.budgets.calls import Decision, Release, Released, Reserve, Reset
 from costwarden.budgets.engine import Engine
 from costwarden.budgets.estimates import LearnedSizes
 from costwarden.budgets.index import EVERYBODY
+from costwarden.budgets.lease_prices import LeasePrices, lease_prices
 from costwarden.budgets.requests import (
     MOST_USD_PER_CALL,
     CheckRequest,
@@ -46,7 +46,7 @@ from costwarden.model import (
     to_micros,
     to_nanos,
 )
-from costwarden.pricing.price_book import Alternative, PriceBook, UnknownPrice
+from costwarden.pricing.price_book import Alternative, PriceBook
 
 # A caller's clock may run ahead by this much; beyond it, a timestamp would spend a period that nobody checks yet.
 CLOCK_SKEW_SECONDS = 300
@@ -54,7 +54,6 @@ CLOCK_SKEW_SECONDS = 300
 JOB_SECONDS = 86_400
 """A batch of calls is answered within a day: the window of OpenAI's and Anthropic's batch APIs."""
 
-_MILLION = 1_000_000
 
 _NAMES_OF_A_RESPONSE = ("provider", "model", "operation", "service_tier")
 _QUANTITIES_OF_A_RESPONSE = (*TOKEN_CLASSES, "images", "audio_milliseconds")
@@ -82,17 +81,6 @@ class TenantStatus(msgspec.Struct, kw_only=True):
     """The remediation run that suspended it; empty where a person did."""
     valid_until: int
     """The microsecond at which a period ends, and figures begin anew though nothing is written."""
-
-
-class LeasePrices(msgspec.Struct, frozen=True):
-    """What a lease's holder must take a call for, at most: dollars a million tokens (the dearest context tier), a call, an image."""
-
-    input_usd_mtok: Decimal
-    output_usd_mtok: Decimal | None
-    """None where output has no price, as with embeddings: a call for some has to be checked."""
-    usd_per_call: Decimal
-    usd_per_image: Decimal | None
-    """As `output_usd_mtok`."""
 
 
 class BudgetService:
@@ -154,6 +142,8 @@ class BudgetService:
             audio_milliseconds=audio_milliseconds(request.audio_seconds),
             service_tier=request.service_tier,
             at=at,
+            cache_write_tokens=request.estimated_cache_write_tokens,
+            output_audio_tokens=request.estimated_output_audio_tokens,
         )
         estimate = priced.cost * request.requests
         _plausible(estimate)
@@ -169,38 +159,11 @@ class BudgetService:
 
     def lease_prices(self, request: LeaseRequest) -> LeasePrices | None:
         """What the lease's holder prices calls by; None where nobody knows what they cost."""
-        per_call = self._unit_price(request)
-        per_input = self._unit_price(request, input_tokens=_MILLION)
-        # With as large a prompt: the answer to a long one has a higher price with some providers.
-        both = self._unit_price(request, input_tokens=_MILLION, output_tokens=_MILLION)
-        per_image = self._unit_price(request, images=1)
-        if per_input is None and both is None and per_image is None:
-            return None
-        call, tokens = per_call or 0, per_input or 0
-        return LeasePrices(
-            from_nanos(max(0, tokens - call)),
-            None if both is None else from_nanos(max(0, both - max(tokens, call))),
-            from_nanos(call),
-            None if per_image is None else from_nanos(max(0, per_image - call)),
-        )
+        return lease_prices(self._prices, request, self._now())
 
     def lease_sizes(self, request: LeaseRequest) -> tuple[int, int]:
         """Input and output tokens that the lease's holder takes a call for that does not say how large it is."""
         return self.sizes.sizes(CheckRequest(**{name: getattr(request, name) for name in DIMENSIONS}))
-
-    def _unit_price(self, request: LeaseRequest, *, input_tokens: int = 0, output_tokens: int = 0, images: int = 0) -> int | None:
-        try:
-            return self._prices.estimate(
-                provider=request.provider,
-                model=request.model,
-                operation=request.operation,
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                images=images,
-                at=self._now(),
-            ).cost
-        except UnknownPrice:
-            return None
 
     async def release(self, request: ReleaseRequest) -> Released:
         """Give back what a call that was not made, or a lease that is no longer needed, has set aside."""
@@ -301,9 +264,9 @@ class BudgetService:
         await self._ledger.write_async(lambda connection: self._engine.put(connection, budget, actor))
         return budget
 
-    async def put(self, budget: Budget, actor: str) -> Budget | None:
-        """Write a budget of any scope and period; returns what it was before. Raises `BudgetIsConfigured`."""
-        return await self._ledger.write_async(lambda connection: self._engine.put(connection, budget, actor))
+    async def put(self, make: Callable[[Connection], Budget], actor: str) -> Budget | None:
+        """Write the budget that `make` gives in the same transaction; returns what it was before. Raises `BudgetIsConfigured`."""
+        return await self._ledger.write_async(lambda connection: self._engine.put(connection, make(connection), actor))
 
     async def delete(self, budget: str, actor: str) -> None:
         """Remove a budget. Raises `BudgetIsConfigured`, or `LookupError` where there is no such budget."""

@@ -14,10 +14,15 @@ CUSTOM_TIER = "custom"
 
 BudgetName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:=@/-]*$")]
 
+GUARDRAIL_PREFIX = "guardrail:"
+"""How the names of those budgets begin that guardrails make; no other budget's may."""
+
 TierName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a share is a number (1 is 100 %)")
     return repr(value) if isinstance(value, float) else value
 
 
@@ -50,6 +55,14 @@ class Scope(Settings):
         if "\0" in name:
             raise ValueError("a name cannot hold the character U+0000")
         return name
+
+    @model_validator(mode="after")
+    def _no_empty_names(self) -> Self:
+        # A tenant whose name got lost must not become everybody. What writes out all dimensions, as dumps and examples do, means it.
+        for name in sorted(self.model_fields_set):
+            if self.model_fields_set != set(type(self).model_fields) and not getattr(self, name):
+                raise ValueError(f"`{name}` is empty: give its name, or leave it out, which matches anything")
+        return self
 
 
 class ConfiguredBudget(Settings):
@@ -179,7 +192,7 @@ class Guardrail(Settings):
 
     def budget(self) -> ConfiguredBudget:
         """What `block_requests` comes to: a budget, so that the engine holds the cap."""
-        return ConfiguredBudget(name=f"guardrail:{self.name}", scope=self.scope, period=self.period, limit_usd=self.threshold_usd)
+        return ConfiguredBudget(name=f"{GUARDRAIL_PREFIX}{self.name}", scope=self.scope, period=self.period, limit_usd=self.threshold_usd)
 
 
 _GUARDRAIL_PERIODS: dict[str, PeriodKind] = {"hourly_cost": "hour", "daily_cost": "day", "weekly_cost": "week", "monthly_cost": "month"}
@@ -203,10 +216,10 @@ class BudgetsSettings(Settings):
     assumed_output_tokens: int = Field(default=1_000, ge=0)
     """Output tokens of a call whose check names none, until enough calls like it are recorded."""
     estimate_percentile: int = Field(default=95, ge=50, le=100)
-    """Percent of the newest 512 calls of a provider, model and operation that are at most as large as one is taken for that names no size.
+    """Percent of a tenant's newest 512 calls of a model and operation that are at most as large as one is taken for that names no size.
     """
     estimate_minimum_calls: int = Field(default=20, ge=1, le=512)
-    """Calls of a provider, model and operation that must be recorded before they say how large the next one is."""
+    """Calls of a model and operation that must be recorded of a tenant before they say how large its next one is."""
     tiers: dict[TierName, Usd] = {
         "starter": Decimal(500),
         "professional": Decimal(2000),

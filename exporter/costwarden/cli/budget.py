@@ -68,7 +68,9 @@ def set_(config_path: Path, output: str, period: str, limit: int | None, tier: s
     """
     config = load(config_path)
     try:
-        made = limited_budget(config.budgets, scope_of(Scope(**scope)), period, limit, tier)
+        made = limited_budget(
+            config.budgets, scope_of(Scope(**{name: value for name, value in scope.items() if value})), period, limit, tier
+        )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     with open_ledger(config) as ledger:

@@ -71,6 +71,7 @@ class Admission:
         self._held = held
         self._at = now()
         self._ended = False
+        self._pid = os.getpid()
 
     def settle(self, used: Consumed | None, *, success: bool = True, cost_usd: Decimal | None = None) -> None:
         """The call used this much; `cost_usd` where its cost is known better than by the price book."""
@@ -84,15 +85,14 @@ class Admission:
         if self.estimated_cost_usd is not None:
             self.settle(None, success=success, cost_usd=self.estimated_cost_usd)
         else:
-            sizes = self.call.estimated_input_tokens or 0, self.call.estimated_output_tokens or 0
-            self.settle(Consumed(input_tokens=sizes[0], output_tokens=sizes[1], images=self.call.images), success=success)
+            self.settle(self.call.assumed, success=success)
 
     def leave(self) -> None:
         """The call may have been made, and nobody knows what it used: its reservation stays until it is *unsettled*.
 
         Where it has no reservation of its own, because a slice paid or nobody could be asked, it is settled at its estimate, as a failure.
         """
-        if self._ended:
+        if self._ended or self._pid != os.getpid():
             return
         self._budget.count("unsettled")
         if self._held is not None or not self.reservation_id:
@@ -111,6 +111,8 @@ class Admission:
         return self._held
 
     def _end(self) -> bool:
+        if self._pid != os.getpid():
+            return False  # a fork has copied it: the call is the other process's
         ended, self._ended = self._ended, True
         return not ended
 
@@ -165,7 +167,9 @@ class Budget:
         self._close_seconds = close_seconds
         self.models = dict(models or {})
         self._tally: Counter[str] = Counter()
-        self._tallying = threading.Lock()
+        # Reentrant, as in `Delivery`: the garbage collector may settle an unread answer in the middle of it.
+        self._tallying = threading.RLock()
+        self._closed = False
         self._pid = os.getpid()
         self._server = BudgetServer(url, token, timeout_seconds)
         self._leases: Leases | None = None
@@ -189,7 +193,8 @@ class Budget:
         return found
 
     def admit(self, call: Call) -> Admission:
-        """Set the money for `call` aside. Raises `BudgetExceeded` or `BudgetUnavailable`; then nothing is."""
+        """Set the money for `call` aside. Raises `BudgetExceeded` or `BudgetUnavailable`, and `ValueError` for a name that no service
+        takes; then nothing is."""
         if admission := self._begin(call):
             return admission
         event_id = secrets.token_hex(16)
@@ -249,12 +254,16 @@ class Budget:
             estimated_output_tokens=estimated_output_tokens,
             images=images,
             audio_seconds=None if audio_seconds is None else Decimal(str(audio_seconds)),
+            speaks=False,
         )
         return BudgetedCall(self, call)
 
     def _begin(self, call: Call) -> Admission | None:
         if self._pid != os.getpid():
             self._after_fork()
+        if self._closed:
+            raise BudgetUnavailable("this Budget was closed: make another")
+        call.check_names()
         if not self._allow and self._delivery.full:
             raise BudgetUnavailable(
                 f"{self._delivery.pending} settlements wait for the budget service {self._url}, which is as many as `spool_size` holds"
@@ -319,7 +328,7 @@ class Budget:
 
     def _after_fork(self) -> None:
         self._pid = os.getpid()
-        self._tallying = threading.Lock()
+        self._tallying = threading.RLock()
         self._server.reopen()
         if self._leases is not None:
             self._leases.forget()
@@ -330,6 +339,11 @@ class Budget:
         """One more of `checked`, `leased`, `unchecked` or `unsettled`."""
         with self._tallying:
             self._tally[what] += 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called: what is under way still settles, and no call is admitted."""
+        return self._closed
 
     @property
     def counts(self) -> Counts:
@@ -359,6 +373,7 @@ class Budget:
         """Deliver what is left, give the slices back, close the connections. It happens by itself at the end of the process, too."""
         if self._pid != os.getpid():
             return
+        self._closed = True
         self.flush()
         if self._leases is not None:
             self._leases.close()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from costwarden.metering.consumed import Consumed
-from costwarden.model import from_micros
+from costwarden.model import DIMENSIONS, from_micros
 
 
 class Call(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -30,6 +30,8 @@ class Call(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     estimated_output_tokens: int | None = None
     images: int = 0
     audio_seconds: Decimal | None = None
+    speaks: bool = False
+    """The answer may hold sound, whose tokens cost more than those of text."""
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -52,13 +54,45 @@ class Call(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
         fields = msgspec.to_builtins(self)
         return {name: fields[name] for name in fields if name not in _SIZES}
 
+    def check_names(self) -> None:
+        """Raises `ValueError` for a name that the service refuses: it would refuse to hear of the call, too."""
+        for dimension, name in zip((*DIMENSIONS, "service_tier"), (*self.dimensions, self.service_tier), strict=True):
+            if len(name) > LONGEST_NAME:
+                raise ValueError(f"`{dimension}` has {len(name)} characters, at most {LONGEST_NAME} are a name: {name[:50]!r}…")
+            if "\0" in name:
+                raise ValueError(f"`{dimension}` is {name!r}: a name has no NUL")
+
     def check_request(self, event_id: str) -> dict[str, Any]:
         """The body of `POST /api/ai-budget/check`."""
         fields: dict[str, Any] = msgspec.to_builtins(self)
+        if fields.pop("speaks", False) and self.estimated_output_tokens:
+            fields["estimated_output_audio_tokens"] = self.estimated_output_tokens  # all of it may be sound
         return {**fields, "event_id": event_id}
 
+    @property
+    def assumed(self) -> Consumed:
+        """What the call is taken to have used where nobody could be asked for an estimate, and the answer does not tell either."""
+        output_tokens = self.estimated_output_tokens
+        if output_tokens is None:
+            # Images and sound that is transcribed have a price of their own, and may have none of tokens.
+            output_tokens = 0 if self.images or self.audio_seconds is not None else ASSUMED_OUTPUT_TOKENS
+        return Consumed(
+            input_tokens=self.estimated_input_tokens or 0,
+            output_tokens=output_tokens,
+            images=self.images,
+            audio_milliseconds=int(((self.audio_seconds or 0) * 1000).__ceil__()),
+            service_tier=self.service_tier,
+        )
 
-_SIZES = {"estimated_input_tokens", "estimated_output_tokens", "images", "audio_seconds", "service_tier"}
+
+ASSUMED_OUTPUT_TOKENS = 1_000
+"""Of a call without a limit that nobody could be asked about: what `budgets.assumed_output_tokens` of the service is by default."""
+MOST_TOKENS = 10_000_000_000
+"""No size that the service takes is larger; beyond any call."""
+LONGEST_NAME = 256
+"""Characters of a dimension, as the service takes them."""
+
+_SIZES = {"estimated_input_tokens", "estimated_output_tokens", "images", "audio_seconds", "service_tier", "speaks"}
 
 _TRACKED = (
     "input_tokens",

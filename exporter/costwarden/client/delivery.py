@@ -14,7 +14,7 @@ import msgspec
 
 from costwarden.client.connections import Unreachable
 from costwarden.client.service import BudgetServer
-from costwarden.client.spool import Record, Spool
+from costwarden.client.spool import PATHS, Record, Spool
 
 log = logging.getLogger("costwarden.client")
 
@@ -25,8 +25,8 @@ TICK_SECONDS = 1.0
 PATIENCE_SECONDS = 0.003
 """Before the first settlement after a rest: the thread that put it is on its way to its next call, and should not wait for this one."""
 
-_REFUSED = {400, 403, 409, 413, 422}
-"""Answers that repeating the request will not change; 401, 404 and 5xx may be mended by a token, an address, a restart."""
+_MENDED = {401, 404, 405, 407, 408, 425, 429}
+"""Refusals that may end by a token, an address, a later attempt; any other 4xx is for good, whoever asks again."""
 
 Answered = Callable[[int, bytes], None]
 
@@ -76,8 +76,12 @@ class Delivery:
             if adopted := self._spool.adopt(self._adopt):
                 log.warning("%d settlements of ended processes are delivered now", adopted)
 
-    def _adopt(self, path: str, body: msgspec.Raw) -> None:
-        self._put(path, body, None)
+    def _adopt(self, path: str, body: msgspec.Raw) -> bool:
+        if path in PATHS:
+            return self._put(path, body, None)
+        self.refused += 1
+        log.error("a line of the spool is for %r, which is nothing that a budget service is told; it is dropped", path[:100])
+        return True
 
     @property
     def pending(self) -> int:
@@ -102,19 +106,31 @@ class Delivery:
             self._put(path, msgspec.Raw(msgspec.json.encode(body)), answered)
             return True
 
-    def _put(self, path: str, body: msgspec.Raw, answered: Answered | None) -> None:
+    def _put(self, path: str, body: msgspec.Raw, answered: Answered | None) -> bool:
+        """Whether it is kept where it was to be."""
         with self._lock:
+            kept = True
             self._number += 1
             record = Record(self._number, path, body)
             if self._spool is not None:
                 try:
                     self._spool.append(record)
                 except OSError as error:
+                    kept = False
                     log.error("the spool cannot keep a settlement, it is in memory alone: %s", error)
             self._queue.append(_Settlement(record, answered))
             self._changed.notify_all()
+            if self._closing:
+                self._reopen()
             if self._thread is None:
                 self._start()
+            return kept
+
+    def _reopen(self) -> None:
+        """For a call that was under way when this was closed: it is told all the same, out of memory."""
+        self._closing = False
+        self._thread = None
+        atexit.register(self._at_exit)
 
     def start(self) -> None:
         """Start the thread where it does not run: its ticks are wanted."""
@@ -129,6 +145,8 @@ class Delivery:
 
     def flush(self, seconds: float) -> bool:
         """Wait until everything is delivered, at most `seconds`; whether it is."""
+        if self._pid != os.getpid():
+            return True  # a forked child that has told nothing: what there is, is its parent's
         deadline = time.monotonic() + seconds
         with self._changed:
             self._flushing += 1
@@ -201,8 +219,11 @@ class Delivery:
             self._fails(str(error))
             return False
         gone = record.path == "release" and status in {404, 405}  # a service that cannot, or that knows of nothing to give back
-        if status != 200 and status not in _REFUSED and not gone:
+        if status != 200 and (status in _MENDED or not 400 <= status < 500) and not gone:
             self._fails(f"it answered {status}: {answer[:200].decode(errors='replace')}")
+            if 400 <= status < 500:
+                with self._lock:
+                    self._queue.rotate(-1)  # it may be this one alone: those behind it have their turn
             return False
         self._failing = False
         if settlement.answered is not None:

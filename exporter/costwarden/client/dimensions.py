@@ -56,15 +56,16 @@ def current() -> Mapping[str, str]:
     return _current.get(_NOBODY)
 
 
-def take_headers(headers: Any) -> dict[str, str]:
-    """What the headers of a request say, httpx's or httpx2's; they are removed, for they are none of the provider's business."""
-    if not any(name[:13].lower() == b"x-costwarden-" for name, _ in headers.raw):
+def in_headers(headers: Any) -> dict[str, str]:
+    """What the headers of a request say, httpx's or httpx2's."""
+    if not any(is_ours(name) for name, _ in headers.raw):
         return {}
-    taken = {}
-    for header, name in HEADERS.items():
-        value = headers.get(header)
-        if value is not None:
-            del headers[header]
-            if value:
-                taken[name] = value
-    return taken
+    return {name: value for header, name in HEADERS.items() if (value := headers.get(header))}
+
+
+def is_ours(header: bytes) -> bool:
+    """Whether a header is for costwarden, and none of the provider's business."""
+    return header.lower() in _RAW_HEADERS
+
+
+_RAW_HEADERS = {header.encode() for header in HEADERS}

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from email.message import Message
+from email.parser import BytesHeaderParser
 from typing import Any, NamedTuple
 
 import msgspec
 
+from costwarden.client.calls import MOST_TOKENS
 from costwarden.client.prompts import AUDIO_BYTES_PER_SECOND, AUDIO_TOKENS_PER_SECOND, measure
 
 
@@ -53,8 +56,9 @@ PROVIDERS = (
 """Host -> the provider as genai-prices names it. Another host is asked for by `provider=`; else the model alone tells the price."""
 
 _DEPLOYMENT = re.compile(r"/deployments/([^/]+)/")
-_REASONS = re.compile(r"^(o\d|gpt-5|gpt-oss)")
-_FORM_FIELD = re.compile(rb'name="(model|n|stream|service_tier)"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)\r\n')
+_REASONS = re.compile(r"(?:^|/|ft:)(?:o\d|gpt-5|gpt-oss)[^/]*$")
+"""OpenAI's models that think, also as `openai/o3` and `ft:o4-mini:…`."""
+_FORM_FIELDS = {"model", "n", "stream", "service_tier"}
 
 
 class Wanted(NamedTuple):
@@ -69,8 +73,13 @@ class Wanted(NamedTuple):
     output_tokens: int | None
     images: int
     audio_seconds: Decimal | None
-    reasons_unseen: bool
-    """The model may think at length, and does not stream what it thinks: delivered text does not tell what was used."""
+    works_unseen: bool
+    """The model may think at length and does not stream what it thinks, or goes on when nobody reads: delivered text does not tell what
+    was used."""
+    speaks: bool
+    """The answer may hold sound."""
+    answers: int
+    """How many are made of each prompt."""
 
 
 def find_endpoint(method: str, path: str) -> Endpoint | None:
@@ -90,8 +99,8 @@ def read_request(endpoint: Endpoint, path: str, content_type: str, body: bytes, 
 
     `models` says which model is behind a name of the caller's own, an Azure deployment say.
     """
-    if content_type.startswith("multipart/form-data"):
-        fields = _form_fields(body)
+    if content_type.lower().startswith("multipart/form-data"):
+        fields = _form_fields(content_type, body)
         seconds = Decimal(len(body)) / AUDIO_BYTES_PER_SECOND if endpoint.operation == "transcription" else None
         tokens = int(seconds * AUDIO_TOKENS_PER_SECOND) if seconds is not None else None
     else:
@@ -101,7 +110,7 @@ def read_request(endpoint: Endpoint, path: str, content_type: str, body: bytes, 
     if not model and (deployment := _DEPLOYMENT.search(path)):
         model = deployment[1]
     model = models.get(model, model)
-    copies = max((_count(fields.get(name)) or 1 for name in endpoint.copies), default=1)
+    answers = copies = max((_count(fields.get(name)) or 1 for name in endpoint.copies), default=1)
     limit = next((count for name in endpoint.limits if (count := _count(fields.get(name))) is not None), None)
     if endpoint.operation == "text_completion" and isinstance(prompt := fields.get("prompt"), list):
         copies *= _prompts(prompt)
@@ -112,12 +121,23 @@ def read_request(endpoint: Endpoint, path: str, content_type: str, body: bytes, 
         stream=fields.get("stream") in {True, "true"},
         service_tier=tier if (tier := str(fields.get("service_tier") or "")) in {"flex", "priority"} else "",
         input_tokens=tokens,
-        output_tokens=0 if endpoint.operation == "embeddings" else limit * copies if limit is not None else None,
+        output_tokens=0 if endpoint.operation == "embeddings" else min(limit * copies, MOST_TOKENS) if limit is not None else None,
         images=(_count(fields.get("n")) or 1) if endpoint.operation == "image_generation" else 0,
         audio_seconds=seconds,
-        reasons_unseen=endpoint.dialect == "openai"
-        and (bool(_REASONS.match(model)) or bool(fields.get("reasoning_effort")) or bool(fields.get("reasoning"))),
+        works_unseen=_works_unseen(endpoint, model, fields),
+        speaks=bool(fields.get("audio")) or (isinstance(kinds := fields.get("modalities"), list) and "audio" in kinds),
+        answers=answers,
     )
+
+
+def _works_unseen(endpoint: Endpoint, model: str, fields: dict[str, Any]) -> bool:
+    # https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking: what is billed is not what is shown.
+    if isinstance(thinking := fields.get("thinking"), dict) and thinking.get("type") != "disabled":
+        return True
+    if endpoint.dialect != "openai":
+        return False
+    # https://platform.openai.com/docs/guides/background: it is not ended by its reader.
+    return bool(_REASONS.search(model.lower())) or any(bool(fields.get(name)) for name in ("reasoning_effort", "reasoning", "background"))
 
 
 def with_usage(fields: dict[str, Any]) -> bytes | None:
@@ -140,8 +160,24 @@ def _json_fields(body: bytes) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
-def _form_fields(body: bytes) -> dict[str, Any]:
-    return {name.decode(): value.decode(errors="replace") for name, value in _FORM_FIELD.findall(body)}
+def _form_fields(content_type: str, body: bytes) -> dict[str, Any]:
+    """The fields of a form, https://www.rfc-editor.org/rfc/rfc7578. What an uploaded file says is none of them."""
+    header = Message()
+    header["content-type"] = content_type
+    boundary = header.get_boundary("")
+    fields: dict[str, Any] = {}
+    if not boundary:
+        return fields
+    parts = re.split(rb"\r\n--" + re.escape(boundary.encode(errors="replace")) + rb"(?=--|[ \t]*\r\n)", b"\r\n" + body)
+    for part in parts[1:]:
+        if part.startswith(b"--"):
+            break
+        head, _, value = part.lstrip(b" \t").partition(b"\r\n\r\n")
+        named = BytesHeaderParser().parsebytes(head.removeprefix(b"\r\n"))
+        name = named.get_param("name", header="content-disposition")
+        if name in _FORM_FIELDS and named.get_filename() is None:
+            fields[str(name)] = value.decode(errors="replace")
+    return fields
 
 
 def _count(value: object) -> int | None:

@@ -24,7 +24,7 @@ def shared_budget(options: Mapping[str, Any]) -> Budget:
     """The budget of this process with these options: clients that are made alike share one, with its spool and its slices."""
     key = tuple(sorted((name, tuple(sorted(value.items())) if isinstance(value, dict) else value) for name, value in options.items()))
     with _sharing:
-        if key not in _shared:
+        if key not in _shared or _shared[key].closed:
             _shared[key] = Budget(**options)
         return _shared[key]
 

@@ -140,8 +140,8 @@ class Leases:
 
     def take(self, call: Call) -> Held | None:
         """A place for `call`; None where it has to be checked. Draws the next slice in the background before the last is used up."""
-        if call.service_tier or call.audio_seconds is not None:
-            return None  # a lease's prices are those of tokens and images at the standard tier
+        if call.service_tier or call.audio_seconds is not None or call.speaks:
+            return None  # a lease's prices are those of tokens of text and images at the standard tier
         now = self._clock()
         with self._lock:
             if self._closed:

@@ -55,6 +55,7 @@ class BudgetedCall:
         if unknown:
             raise TypeError(f"{', '.join(sorted(unknown))}: no quantity; there are {', '.join(sorted(_QUANTITIES))}, audio_seconds")
         self._used = msgspec.convert(quantities, Consumed)
+        self._used.service_tier = self._call.service_tier
         if audio_seconds is not None:
             self._used.audio_milliseconds = int(Decimal(str(audio_seconds)) * 1000)
         self._cost_usd = None if cost_usd is None else Decimal(str(cost_usd))

@@ -1,5 +1,6 @@
 """Reading a provider's answer as it passes, and settling the call once, however the answer ends."""
 
+from decimal import Decimal
 from typing import Literal
 
 from costwarden.client.budget import Admission
@@ -27,9 +28,8 @@ class Meter:
         self._admission = admission
         self._wanted = wanted
         self._status = status
-        self._reader = StreamReader() if content_type.startswith("text/event-stream") and status < 300 else None
+        self._reader = StreamReader(wanted.answers) if content_type.startswith("text/event-stream") and status < 300 else None
         self._body: list[bytes] = []
-        self._failed = False
         self._finished = False
 
     def feed(self, chunk: bytes) -> None:
@@ -37,9 +37,6 @@ class Meter:
         if self._reader is None:
             self._body.append(chunk)
             return
-        # How both dialects tell of an error in mid-stream.
-        if b"event: error" in chunk or b'data: {"error"' in chunk:
-            self._failed = True
         self._reader.feed(chunk)
 
     def finish(self, end: End) -> None:
@@ -53,7 +50,8 @@ class Meter:
             self._finish_stream(self._reader, end)
         elif end == "complete":
             try:
-                self._admission.settle(read_response(b"".join(self._body)))
+                body = b"".join(self._body)
+                self._admission.settle(self._served(read_response(body), named=b'"service_tier"' in body))
             except UnknownResponse:
                 # Sound, plain text, an answer that is still being made: it tells no usage.
                 self._admission.settle_estimate()
@@ -67,28 +65,34 @@ class Meter:
         try:
             self._admission.settle(read_response(b"".join(self._body)), success=False)
         except UnknownResponse:
-            self._admission.settle(None, success=False)
+            self._admission.settle(None, success=False, cost_usd=Decimal(0))
+
+    def _served(self, used: Consumed, *, named: bool) -> Consumed:
+        """By the tier that the request asks for, where the answer names none."""
+        if not named and not used.service_tier:
+            used.service_tier = self._wanted.service_tier
+        return used
 
     def _finish_stream(self, reader: StreamReader, end: End) -> None:
         known = reader.consumed()
-        success = end != "broken" and not self._failed
+        success = end != "broken" and not reader.failed
         if known is not None and reader.complete:
-            self._admission.settle(known, success=success)
+            self._admission.settle(self._served(known, named=reader.names_tier), success=success)
             return
         delivered = -(-reader.delivered_characters // CHARACTERS_PER_TOKEN)
         reported = known.input_tokens if known is not None else 0
-        if (not delivered and not reported) or (not reported and self._wanted.reasons_unseen):
+        if (not delivered and not reported) or self._wanted.works_unseen:
             self._admission.leave()
             return
         used = known or Consumed()
         used.input_tokens = reported or self._wanted.input_tokens or 0
         used.output_tokens = max(used.output_tokens, delivered)
-        self._admission.settle(used, success=success)
+        self._admission.settle(self._served(used, named=reader.names_tier), success=success)
 
 
 def failed_request(admission: Admission, error: BaseException) -> None:
     """Settle a call whose request raised: nothing was used where nothing was sent; else nobody knows."""
     if type(error).__name__ in NOT_SENT:
-        admission.settle(None, success=False)
+        admission.settle(None, success=False, cost_usd=Decimal(0))
     else:
         admission.leave()

@@ -1,6 +1,7 @@
 """What could not be told yet, kept in a folder: it outlives the process, and the next one delivers it."""
 
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -8,6 +9,8 @@ from typing import Self
 import msgspec
 
 SUFFIX = ".spool"
+PATHS = {"track", "release"}
+"""What a record may be for."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -46,6 +49,7 @@ class Spool:
         self._folder = folder
         self._file, self._path = self._create()
         self._synced = True
+        _open.add(self)
 
     def _create(self) -> tuple[int, Path]:
         while True:
@@ -71,7 +75,7 @@ class Spool:
         line += b"\n"
         written = os.write(self._file, line)
         if written != len(line):  # a full disk: half a line would swallow the next one
-            os.write(self._file, b"\n")
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(f"{self._path}: the disk is full")
 
     def sync(self) -> None:
@@ -80,8 +84,11 @@ class Spool:
             os.fsync(self._file)
             self._synced = True
 
-    def adopt(self, keep: Callable[[str, msgspec.Raw], None]) -> int:
-        """Give what ended processes have left behind to `keep`, oldest file first, and remove their files; how many records it was."""
+    def adopt(self, keep: Callable[[str, msgspec.Raw], bool]) -> int:
+        """Give what ended processes have left behind to `keep`, oldest file first; how many records it was.
+
+        `keep` says whether a record is safe without the file that it came from; a file whose records all are is removed.
+        """
         adopted = 0
         for path in sorted(self._folder.glob(f"*{SUFFIX}"), key=_modified):
             if path == self._path:
@@ -93,30 +100,48 @@ class Spool:
             try:
                 if not _lock(file) or not path.exists():
                     continue
-                for record in undelivered(path.read_bytes()):
-                    keep(record.path, record.body)
-                    adopted += 1
-                self.sync()
-                path.unlink()
+                kept = [keep(record.path, record.body) for record in undelivered(path.read_bytes())]
+                adopted += len(kept)
+                # Else it is told now and found once more by the next process, and the service records an event once.
+                if all(kept):
+                    self.sync()
+                    path.unlink()
             finally:
                 os.close(file)
         return adopted
 
     def close(self) -> None:
         """Let go of the file; an empty one is removed, one with records waits for the next process."""
+        if self._file < 0:
+            return
         if os.fstat(self._file).st_size == 0:
             self._path.unlink(missing_ok=True)
-        os.close(self._file)
+        self.abandon()
 
     def abandon(self) -> None:
         """Let go of a file that a fork has left us: it is the other process's."""
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_open: "weakref.WeakSet[Spool]" = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    """In a forked child: as long as it has the file open too, the lock outlives the process whose spool it is."""
+    for spool in list(_open):
+        spool.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_abandon_all)
 
 
 def undelivered(content: bytes) -> list[Record]:

@@ -1,5 +1,6 @@
 """The body of an answer on its way to the application, with a meter beside it."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any
@@ -85,23 +86,30 @@ class UsageChunks:
     without choices."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def without(self, chunk: bytes) -> bytes:
         """What of the stream so far can be handed on: whole events, but for that one."""
+        # From the old end, where a mark may have begun: a large event in small chunks must not cost the square of its length.
+        start = max(len(self._buffer) - 3, 0)
         self._buffer += chunk
+        begin = 0
         passed: list[bytes] = []
-        while True:
-            ends = [found + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if (found := self._buffer.find(mark)) >= 0]
-            if not ends:
-                return b"".join(passed)
-            event, self._buffer = self._buffer[: min(ends)], self._buffer[min(ends) :]
+        while found := _END.search(self._buffer, start):
+            start = found.end()
+            event = bytes(self._buffer[begin:start])
+            begin = start
             if not _only_usage(event):
                 passed.append(event)
+        del self._buffer[:begin]
+        return b"".join(passed)
 
     def rest(self) -> bytes:
         """What came after the last whole event."""
-        return self._buffer
+        return bytes(self._buffer)
+
+
+_END = re.compile(rb"\n\n|\r\n\r\n")
 
 
 def _only_usage(event: bytes) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 from costwarden.client.budget import Admission, Budget
 from costwarden.client.calls import Call
 from costwarden.client.denial import BudgetExceeded, BudgetUnavailable, for_sdk
-from costwarden.client.dimensions import take_headers
+from costwarden.client.dimensions import in_headers, is_ours
 from costwarden.client.endpoints import Wanted, find_endpoint, provider_of, read_request, with_usage
 from costwarden.client.meter import Meter, failed_request
 from costwarden.client.streams import UsageChunks, stream_class
@@ -53,24 +53,47 @@ class _Metering:
             estimated_output_tokens=wanted.output_tokens,
             images=wanted.images,
             audio_seconds=wanted.audio_seconds,
+            speaks=wanted.speaks,
         )
         asks_usage = None
         if wanted.stream and endpoint.takes_stream_options and _origin(request) not in self._without_options:
             asks_usage = with_usage(wanted.fields)
         return _Plan(call, wanted, asks_usage)
 
+    def _untouched(self, request: Any) -> Any:
+        """A request that costs nothing, as it is sent: without what is said to us."""
+        if not any(is_ours(name) for name, _ in request.headers.raw):
+            return request
+        return self._copy(request, [(name, value) for name, value in request.headers.raw if not is_ours(name)])
+
     def _forward(self, request: Any, plan: _Plan, *, asks_usage: bool) -> Any:
         """The request as it is sent: asking for an answer that is not compressed, so that it can be read as it passes."""
+        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"accept-encoding" and not is_ours(name)]
+        headers.append((b"accept-encoding", b"identity"))
         if not asks_usage or plan.asks_usage is None:
-            request.headers["accept-encoding"] = "identity"
-            return request
-        headers = [(name, value) for name, value in request.headers.raw if name.lower() not in _REPLACED]
-        headers += [(b"content-length", b"%d" % len(plan.asks_usage)), (b"accept-encoding", b"identity")]
+            return self._copy(request, headers)
+        headers = [(name, value) for name, value in headers if name.lower() not in _REPLACED]
+        headers.append((b"content-length", b"%d" % len(plan.asks_usage)))
         return self._library.Request(request.method, request.url, headers=headers, content=plan.asks_usage, extensions=request.extensions)
+
+    def _copy(self, request: Any, headers: list[tuple[bytes, bytes]]) -> Any:
+        # The client makes the request of a redirect out of the one that it gave us, which has to keep whom the call is for.
+        copy = self._library.Request(request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions)
+        if hasattr(request, "_content"):
+            copy.read()
+        return copy
 
     def _metered(self, response: Any, admission: Admission, plan: _Plan, *, hides_usage: bool, asynchronous: bool) -> Any:
         headers = response.headers
         stream = response.stream
+        if response.is_closed:
+            # Whole already, so that nobody will read its stream: what was read here, or a transport that keeps answers.
+            meter = Meter(admission, plan.wanted, response.status_code, headers.get("content-type", ""))
+            meter.feed(response.content)
+            meter.finish("complete")
+            if admission.warning:
+                headers["x-ai-budget-warning"] = "true"
+            return response
         if headers.get("content-encoding", "identity") != "identity":
             # Compressed although nobody asked for it: handed on as the client would have unpacked it.
             stream = _decoded(self._library, response, asynchronous=asynchronous)
@@ -94,12 +117,13 @@ class _Metering:
     def _made(self, status: int, headers: Any, body: bytes, extensions: Any = None) -> Any:
         return self._library.Response(status, headers=headers, content=body, extensions=extensions)
 
-    def _refuses_options(self, request: Any, status: int, body: bytes) -> bool:
-        """Whether the answer is about `stream_options`, which older Azure API versions and some compatible servers do not know."""
-        if status not in {400, 422} or b"stream_options" not in body:
-            return False
-        self._without_options.add(_origin(request))
-        return True
+    def _tried_without(self, request: Any, status: int) -> None:
+        """The server was asked without `stream_options`, which older Azure API versions and some compatible servers do not know.
+
+        It is remembered where that helped: an error may name them only because it echoes the request.
+        """
+        if status < 300:
+            self._without_options.add(_origin(request))
 
     def _again(self, response: Any, body: bytes) -> Any:
         """A response whose body was read here."""
@@ -107,7 +131,7 @@ class _Metering:
         return self._made(response.status_code, headers, body, response.extensions)
 
 
-_REPLACED = {b"content-length", b"accept-encoding", b"transfer-encoding"}
+_REPLACED = {b"content-length", b"transfer-encoding"}
 _ENCODED = {b"content-length", b"content-encoding", b"transfer-encoding"}
 
 
@@ -150,9 +174,9 @@ class MeteredTransport(_Metering):
     """
 
     def handle_request(self, request: Any) -> Any:
-        said = take_headers(request.headers)
+        said = in_headers(request.headers)
         if find_endpoint(request.method, request.url.path) is None:
-            return self._inner.handle_request(request)
+            return self._inner.handle_request(self._untouched(request))
         plan = self._plan(request, said, request.read())
         try:
             admission = self.budget.admit(plan.call)
@@ -166,9 +190,10 @@ class MeteredTransport(_Metering):
             if hides_usage and response.status_code in {400, 422}:
                 body = response.read()
                 response.close()
-                if self._refuses_options(request, response.status_code, body):
+                if b"stream_options" in body:
                     hides_usage = False
                     response = self._inner.handle_request(self._forward(request, plan, asks_usage=False))
+                    self._tried_without(request, response.status_code)
                 else:
                     response = self._again(response, body)
         except BaseException as error:
@@ -194,9 +219,9 @@ class AsyncMeteredTransport(_Metering):
     """For an asynchronous client; else as `MeteredTransport`."""
 
     async def handle_async_request(self, request: Any) -> Any:
-        said = take_headers(request.headers)
+        said = in_headers(request.headers)
         if find_endpoint(request.method, request.url.path) is None:
-            return await self._inner.handle_async_request(request)
+            return await self._inner.handle_async_request(self._untouched(request))
         plan = self._plan(request, said, await request.aread())
         try:
             admission = await self.budget.admit_async(plan.call)
@@ -210,9 +235,10 @@ class AsyncMeteredTransport(_Metering):
             if hides_usage and response.status_code in {400, 422}:
                 body = await response.aread()
                 await response.aclose()
-                if self._refuses_options(request, response.status_code, body):
+                if b"stream_options" in body:
                     hides_usage = False
                     response = await self._inner.handle_async_request(self._forward(request, plan, asks_usage=False))
+                    self._tried_without(request, response.status_code)
                 else:
                     response = self._again(response, body)
         except BaseException as error:

@@ -5,7 +5,7 @@ one that writes (`commit.GroupCommit`). The modules beside this one hold the sta
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,7 +82,9 @@ class Ledger:
                 try:
                     yield connection
                 finally:
-                    connection.exec_driver_sql("ROLLBACK")
+                    # One that broke says so again here, as another kind of error: what it broke in is what counts.
+                    with suppress(sqlalchemy.exc.SQLAlchemyError):
+                        connection.exec_driver_sql("ROLLBACK")
         except Exception as error:
             if not is_database_error(error):
                 raise

@@ -36,6 +36,8 @@ class ServerSentEvents:
         self._line: list[bytes] = []
         self._data: list[bytes] = []
         self._after_return = False
+        self.failed = False
+        """An event was named `error`."""
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes."""
@@ -72,6 +74,8 @@ class ServerSentEvents:
             self._data = []
             if event is not None:
                 events.append(("", event))
+        elif line.startswith(b"event:"):
+            self.failed = self.failed or line[6:].strip() == b"error"
         elif data := _data(line):
             if self._data:
                 self._data.append(data)

@@ -7,6 +7,9 @@ priced as if nothing had been cached. Where both tell of the same calls, the cou
 
 Only delta temporality is taken: a delta that comes again is known by its series, times and figures, on every replica and after every
 restart, without anything to remember; a cumulative value would need the one before it.
+
+What is input and what is output are two usages, because a collector may cut a batch between their series, and put it together otherwise
+when it sends it again: each is known by itself. The calls are those of the input; the output stands for none.
 """
 
 import hashlib
@@ -42,6 +45,7 @@ CALLS = (
 )
 """Histograms with a measurement for each call that the counters are about."""
 
+_OUTPUT = ("output_tokens", "reasoning_tokens")
 _AUDIO = {"input_tokens": "input_audio_tokens", "output_tokens": "output_audio_tokens"}
 
 _DELTA = 1  # opentelemetry.proto.metrics.v1.AGGREGATION_TEMPORALITY_DELTA
@@ -56,6 +60,7 @@ class _Point(msgspec.Struct):
     role: Role
     attributes: Attributes
     resource: Attributes
+    scope: str
     start: int
     end: int
     calls: int = 0
@@ -93,7 +98,7 @@ def read_points(request: "ExportMetricsServiceRequest", settings: OtlpSettings, 
                 kind = metric.WhichOneof("data")
                 length = len(getattr(metric, kind).data_points) if kind else 0
                 try:
-                    points = list(_points(metric, kind, resource))
+                    points = list(_points(metric, kind, resource, scope_metrics.scope.name))
                 except Refusal as refusal:
                     reading.refused.append((refusal, length))
                     continue
@@ -102,19 +107,30 @@ def read_points(request: "ExportMetricsServiceRequest", settings: OtlpSettings, 
                     groups.setdefault(point.key, []).append(point)
     for key, group in groups.items():
         telling = [point for point in group if point.role == "counter"] or [point for point in group if point.role == "histogram"]
-        try:
-            metered = _usage_of(key, telling, group, settings, own_tenant_id) if telling else None
-        except Refusal as refusal:
-            reading.refused.append((refusal, len(telling)))
-            reading.passed_over += len(group) - len(telling)
-            continue
-        reading.passed_over += len(group) if metered is None else len(group) - len(telling)
-        if metered is not None:
-            reading.metered.append(metered)
+        reading.passed_over += len(group) - len(telling)
+        for some in _apart(telling):
+            try:
+                metered = _usage_of(key, some, group, settings, own_tenant_id)
+            except Refusal as refusal:
+                reading.refused.append((refusal, len(some)))
+                continue
+            if metered is None:
+                reading.passed_over += len(some)
+            else:
+                reading.metered.append(metered)
     return reading
 
 
-def _points(metric: Any, kind: str | None, resource: Attributes) -> Iterator[_Point]:
+def _apart(telling: Sequence[_Point]) -> list[list[_Point]]:
+    """The points that are one usage: each of the histogram's by itself; of counters those of the input, whose parts they tell, and of the
+    output."""
+    if telling and telling[0].role == "histogram":
+        return [[point] for point in telling]
+    sides = [[point for point in telling if point.field in _OUTPUT], [point for point in telling if point.field not in _OUTPUT]]
+    return [side for side in sides if side]
+
+
+def _points(metric: Any, kind: str | None, resource: Attributes, scope: str) -> Iterator[_Point]:
     """What the points of a metric tell. Raises `Refusal` for the metric."""
     if metric.name not in CALLS and not tells_of_tokens(metric.name):
         return
@@ -133,11 +149,11 @@ def _points(metric: Any, kind: str | None, resource: Attributes) -> Iterator[_Po
         if metric.name in COUNTERS:
             number = point.WhichOneof("value")
             tokens = names.count({metric.name: getattr(point, number) if number else None}, (metric.name,)) or 0
-            yield _Point("counter", attributes, resource, *times, tokens=tokens, field=COUNTERS[metric.name])
+            yield _Point("counter", attributes, resource, scope, *times, tokens=tokens, field=COUNTERS[metric.name])
             continue
         calls = names.count({"count": point.count}, ("count",)) or 0
         if metric.name in CALLS:
-            yield _Point("calls", attributes, resource, *times, calls=calls)
+            yield _Point("calls", attributes, resource, scope, *times, calls=calls)
             continue
         field = _TYPES.get(text(attributes, ("gen_ai.token.type",)))
         if field is None:
@@ -145,7 +161,7 @@ def _points(metric: Any, kind: str | None, resource: Attributes) -> Iterator[_Po
         if not point.HasField("sum"):
             raise Refusal("no_sum", f"`{metric.name}` has no sum: what its calls used cannot be told from its buckets")
         tokens = names.count({"sum": point.sum}, ("sum",)) or 0
-        yield _Point("histogram", attributes, resource, *times, calls, tokens, field)
+        yield _Point("histogram", attributes, resource, scope, *times, calls, tokens, field)
 
 
 def _usage_of(key: bytes, telling: Sequence[_Point], group: Sequence[_Point], settings: OtlpSettings, own_tenant_id: str) -> Metered | None:
@@ -162,9 +178,10 @@ def _usage_of(key: bytes, telling: Sequence[_Point], group: Sequence[_Point], se
             fields.append(_AUDIO[point.field])
         for field in fields:
             setattr(usage, field, getattr(usage, field) + point.tokens)
-    usage.requests = _calls(telling, group)
+    usage.requests = 0 if first.field in _OUTPUT else _calls(telling, group)
     figures = sorted(
-        [point.field, str(point.attributes.get("gen_ai.token.modality")), point.start, point.calls, point.tokens] for point in telling
+        [point.field, str(point.attributes.get("gen_ai.token.modality")), point.scope, point.start, point.calls, point.tokens]
+        for point in telling
     )
     usage.event_id = "metric:" + hashlib.sha256(key + msgspec.json.encode(figures)).hexdigest()
     return Metered(usage=usage, response_model=text(first.attributes, names.RESPONSE_MODEL), items=len(telling))
@@ -172,8 +189,7 @@ def _usage_of(key: bytes, telling: Sequence[_Point], group: Sequence[_Point], se
 
 def _calls(telling: Sequence[_Point], group: Sequence[_Point]) -> int:
     if telling[0].role == "histogram":
-        # Every call is in both: one that embeds has no output, and one whose input was not told has no input.
-        return max(sum(point.calls for point in telling if point.field == field) for field in ("input_tokens", "output_tokens"))
+        return sum(point.calls for point in telling)
     calls = max((point.calls for point in group if point.role == "calls"), default=0)
     if not calls:
         # Without it, the sum of a minute would be priced as one call of a very long context.

@@ -25,7 +25,7 @@ class OtlpSettings(Settings):
 
     accept: Literal["traces", "metrics"] = "traces"
     """Which of the two tells what was used; the other one is received and passed over, because both tell of the same calls."""
-    max_body_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Largest request body in bytes, before and after decompression; a larger one is answered with 413."""
     default_tenant_id: str = Field(default="", max_length=256)
     """Tenant of what names none; empty rejects it, aloud."""

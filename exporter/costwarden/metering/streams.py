@@ -66,15 +66,20 @@ class StreamReader:
     array that grows (Gemini without `alt=sse`).
 
     It takes the body in any chunks, decompressed, and recognises the form by itself; what it does not understand it passes over, for the
-    caller's stream must not break on the meter. Not thread-safe.
+    caller's stream must not break on the meter. `answers` says how many were asked for (OpenAI's `n`). Not thread-safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answers: int = 1) -> None:
+        self._answers = answers
+        self._ended: set[object] = set()
+        self._failed = False
         self._frames: ServerSentEvents | EventStreamFrames | JsonArray | None = None
         self._consumed: Consumed | None = None
         self._anthropic: dict[str, Any] = {}
         self._finished = False
         self._reported = False
+        self.names_tier = False
+        """Whether the answer has said by which tier it is served."""
         self.delivered_characters = 0
         """Characters of text, reasoning and tool arguments delivered so far, for an estimate where the figures never come."""
 
@@ -86,6 +91,11 @@ class StreamReader:
         `consumed()` may fall short of what was delivered.
         """
         return self._finished and self._reported
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider told of an error in mid-stream."""
+        return self._failed or (isinstance(self._frames, ServerSentEvents) and self._frames.failed)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -118,6 +128,8 @@ class StreamReader:
 
     def _event(self, event: dict[str, Any]) -> None:
         kind = event.get("type")
+        if event.get("error") or kind in ("error", "response.failed"):
+            self._failed = True
         if isinstance(kind, str):
             if kind.startswith("response."):
                 self._openai_response(kind, event)
@@ -149,8 +161,12 @@ class StreamReader:
             for call in items(delta, "tool_calls"):
                 if isinstance(call, dict):
                     self.delivered_characters += len(text(mapping(call, "function"), "arguments"))
+                    self.delivered_characters += len(text(mapping(call, "custom"), "input"))
+            self.delivered_characters += len(text(mapping(delta, "function_call"), "arguments"))
             if choice.get("finish_reason"):
-                self._finished = True
+                # A server that tells the usage in every chunk may mean that of one answer, until the last has ended.
+                self._ended.add(str(choice.get("index")))
+                self._finished = self._finished or len(self._ended) >= self._answers
         if usage := mapping(chunk, "usage") or mapping(mapping(chunk, "x_groq"), "usage"):
             usage_fields.openai(known, usage)
             self._reported = True
@@ -161,6 +177,7 @@ class StreamReader:
         known.model = text(body, "model") or known.model
         known.response_id = text(body, "id") or known.response_id
         known.service_tier = tier(text(body, "service_tier")) or known.service_tier
+        self.names_tier = self.names_tier or bool(text(body, "service_tier"))
 
     def _openai_response(self, kind: str, event: dict[str, Any]) -> None:
         """`response.completed`, `.incomplete` and `.failed` are last: https://platform.openai.com/docs/api-reference/responses-streaming."""
@@ -170,7 +187,9 @@ class StreamReader:
                 self.delivered_characters += len(text(event, "delta"))
             return
         if response := mapping(event, "response"):
+            named = self.names_tier
             self._openai_names(known, response)
+            self.names_tier = named or (kind != "response.created" and text(response, "service_tier") not in ("", "auto"))
             # The tier of a response is what was asked for until it is completed.
             known.service_tier = tier(text(response, "service_tier"))
             if usage := mapping(response, "usage"):
@@ -222,6 +241,7 @@ class StreamReader:
     def _anthropic_usage(self, known: Consumed, usage: Mapping[str, Any]) -> None:
         if not usage:
             return
+        self.names_tier = self.names_tier or bool(text(usage, "service_tier"))
         self._anthropic.update({name: value for name, value in usage.items() if value is not None})
         usage_fields.anthropic(known, self._anthropic)
         self._reported = True

@@ -158,7 +158,7 @@ def _ai() -> Iterator[Family]:
     yield Family(
         "ai_estimated_output_tokens",
         "gauge",
-        "Output tokens that a call is taken for whose check names no size, learned from the calls like it.",
+        "Output tokens that a call is taken for whose check names no size: the most that any tenant's own calls have taught.",
         ("provider", "model", "operation"),
     )
     yield Family("ai_spend_monthly_usd", "gauge", "AI cost of everything this calendar month.")

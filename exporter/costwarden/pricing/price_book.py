@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from costwarden.model import Priced, Usage, to_micros
+from costwarden.model import CORRECTION, Priced, Usage, to_micros
 from costwarden.pricing.operations import operation_price
 from costwarden.pricing.published import Listed, PublishedPrices
 from costwarden.pricing.rates import CompiledPrice, Parts, Rates, take_apart
@@ -115,9 +115,9 @@ class PriceBook:
         """What `usage` costs at the prices of its own time.
 
         The call has been made, so that an unknown price refuses nothing: it costs 0 and is marked `unpriced`, or costs the fallback.
-        A correction, which stands for no call (`requests` 0), keeps the cost that it has. Raises `ValueError` for a negative count.
+        A correction, which stands for nothing that was used, keeps the cost that it has. Raises `ValueError` for a negative count.
         """
-        if usage.requests == 0:
+        if usage.source == CORRECTION:
             return Priced(usage.cost, usage.priced_by)
         parts = take_apart(usage)
         known = self._known(usage.provider, usage.model, usage.operation, usage.service_tier, usage.timestamp, parts)
@@ -136,13 +136,28 @@ class PriceBook:
         service_tier: str = "",
         audio_milliseconds: int = 0,
         requests: int = 1,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
+        input_audio_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        output_audio_tokens: int = 0,
     ) -> Priced:
         """What `requests` calls, each of this size, would cost at the time `at`, in microseconds since 1970 UTC.
 
-        No token is taken for cached. Raises `UnknownPrice` where nobody knows and the configuration says `deny`, `ValueError` for a
-        negative count.
+        Of the input and the output so much is taken for cached, audio and reasoning as is said. Raises `UnknownPrice` where nobody knows
+        and the configuration says `deny`, `ValueError` for a negative count.
         """
-        parts = _parts(input_tokens, output_tokens, images, audio_milliseconds)
+        parts = _parts(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            images=images,
+            audio_milliseconds=audio_milliseconds,
+            cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
+            input_audio_tokens=input_audio_tokens,
+            reasoning_tokens=reasoning_tokens,
+            output_audio_tokens=output_audio_tokens,
+        )
         priced = self._known(provider, model, operation, service_tier, at, parts)
         if priced is None:
             if self._settings.unknown_price == "deny":
@@ -170,7 +185,7 @@ class PriceBook:
         It must be known by price in the same service tier, cost less than the model asked for, and hold the tokens in its context window
         where that is known. `None` where there is no such model. Raises `ValueError` for a negative count.
         """
-        parts = _parts(input_tokens, output_tokens, images, audio_milliseconds)
+        parts = _parts(input_tokens=input_tokens, output_tokens=output_tokens, images=images, audio_milliseconds=audio_milliseconds)
         asked = self._known(provider, model, operation, service_tier, at, parts)
         best: Alternative | None = None
         for choice in self._settings.cheaper_models:
@@ -204,17 +219,8 @@ class PriceBook:
         return window is None or parts.whole_input + parts.whole_output <= window
 
 
-def _parts(input_tokens: int, output_tokens: int, images: int, audio_milliseconds: int) -> Parts:
-    size = Usage(
-        source="",
-        event_id="",
-        timestamp=0,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        images=images,
-        audio_milliseconds=audio_milliseconds,
-    )
-    return take_apart(size)
+def _parts(**quantities: Any) -> Parts:
+    return take_apart(Usage(source="", event_id="", timestamp=0, **quantities))
 
 
 def _precedence(position: int, override: PriceOverride) -> tuple[int, date, int]:

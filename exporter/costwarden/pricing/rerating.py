@@ -77,7 +77,7 @@ class Rerating:
         What the caller or an operator priced stays as they said. A price that nobody knows any more takes nothing back.
         """
         number, corrected, priced_by = self._corrected.get(_identity(usage), (0, 0, usage.priced_by))
-        if usage.requests == 0 or not _by_the_book(usage.priced_by):
+        if usage.source == CORRECTION or not _by_the_book(usage.priced_by):
             return None
         now = self._price(usage)
         cost = usage.cost + corrected

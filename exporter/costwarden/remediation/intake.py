@@ -114,6 +114,8 @@ def parse_webhook(payload: bytes) -> Delivery:
         raise InvalidWebhook(400, f"not JSON: {error}") from error
     if envelope.version != "4":
         raise InvalidWebhook(422, f"webhook version {envelope.version!r} is not known; costwarden reads version 4")
+    if "\0" in envelope.groupKey:
+        raise InvalidWebhook(422, "`groupKey` holds the character U+0000")
     if len(envelope.alerts) > MOST_MEMBERS:
         raise InvalidWebhook(
             422, f"{len(envelope.alerts)} alerts in one delivery; the limit is {MOST_MEMBERS}, and none was kept: group by more labels"
@@ -122,7 +124,7 @@ def parse_webhook(payload: bytes) -> Delivery:
     for position, raw in enumerate(envelope.alerts):
         try:
             alerts.append(_alert(_MEMBER.decode(raw)))
-        except ValueError as error:  # msgspec's errors and the rules of _alert
+        except (ValueError, RecursionError) as error:  # msgspec's errors and the rules of _alert
             problems.append(f"alerts[{position}]: {error}")
     return Delivery(envelope.groupKey, tuple(alerts), tuple(problems))
 
@@ -147,6 +149,8 @@ def _alert(member: _Member) -> Alert:
         raise ValueError(f"status {member.status!r} is neither `firing` nor `resolved`")
     if not 0 < len(member.fingerprint) <= LONGEST_FINGERPRINT:
         raise ValueError(f"fingerprint has {len(member.fingerprint)} characters; 1 to {LONGEST_FINGERPRINT} are allowed")
+    if "\0" in member.fingerprint + member.labels.get("action", ""):
+        raise ValueError("the fingerprint or the label `action` holds the character U+0000")
     if len(member.labels.get("action", "")) > LONGEST_ACTION:
         raise ValueError(f"label `action` is longer than {LONGEST_ACTION} characters")
     starts_at = _canonical(member.startsAt, "startsAt")
