@@ -53,7 +53,7 @@ def budget(ledger, tenant_id, model="", *, limit, start=NOW - 9 * DAY, end=NOW +
         budget=name, scope=scope, period=period, limit=limit, soft_limit_ratio="0.8", thresholds=("0.8", "1"), action="", origin="api"
     )
     known = ("spent", "input_tokens", "output_tokens", "requests", "reserved", "unsettled")
-    values = (name, to_micros(start), *(figures.get(column, 0) for column in known), to_micros(end))
+    values = (name, to_micros(start), *(figures.get(column, 0) for column in known), to_micros(end), 0)
 
     def write(connection):
         put_budget(connection, row, to_micros(start), to_micros(end), to_micros(NOW))

@@ -128,7 +128,7 @@ def put(ledger):
         )
         ledger.write(lambda connection: put_budget(connection, row, NOVEMBER, DECEMBER, NOON))
         start = 0 if period == "total" else NOVEMBER
-        ledger.write(lambda connection: write_periods(connection, [(name, start, spent, 0, 0, 1, reserved, unsettled, DECEMBER)]))
+        ledger.write(lambda connection: write_periods(connection, [(name, start, spent, 0, 0, 1, reserved, unsettled, DECEMBER, 0)]))
 
     return write
 

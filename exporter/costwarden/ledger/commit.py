@@ -149,7 +149,7 @@ class GroupCommit:
         try:
             return self._transactions.run(group, patient=patient)
         except Exception as error:  # noqa: BLE001 (whatever it was, every caller must be told)
-            if len(group) > 1 and not _is_driver_error(error):
+            if len(group) > 1 and not (isinstance(error, OSError) or _is_driver_error(error)):
                 # One of them breaks it, by a value that the database does not take, say: that must not be its neighbours' trouble.
                 log.warning("a group is run one by one", error=_cause(error), operations=len(group))
                 self._undo()
