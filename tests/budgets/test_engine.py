@@ -3,10 +3,12 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from costwarden.budgets.calls import Release
 from costwarden.budgets.engine import named_id
+from costwarden.budgets.store import BudgetIsConfigured
 from costwarden.ledger.budgets import read_reservations
 from costwarden.ledger.usage import known_event, usage_sums
 from costwarden.model import Usage, to_nanos
@@ -556,3 +558,22 @@ def test_a_tenant_that_has_a_budget_for_anything_is_given_no_default(desk_of):
     assert desk.check("0.01", tenant_id="new").allowed
     desk.delete(budget.budget)
     assert desk.check("0.01").allowed
+
+
+def test_a_name_that_a_file_gave_to_another_scope_is_not_taken_over(desk):
+    # A file may name a budget as it likes; the API names budgets by their scope.
+    odd = msgspec.structs.replace(desk.put("1.00", tenant_id="umbrella"), budget="tenant_id=acme/month", origin="apply")
+    desk.ledger.write(lambda connection: desk.engine.put(connection, odd, "admin"))
+    with pytest.raises(BudgetIsConfigured, match="belongs to a budget of another scope or period"):
+        desk.put("5.00", tenant_id="acme")
+    assert desk.status(odd) == usd("0", "0", "0")
+    assert desk.check("1.50", tenant_id="umbrella").reason == "budget_exceeded"
+
+
+def test_a_budget_that_moves_to_another_tenant_is_news_to_both(desk):
+    budget = msgspec.structs.replace(desk.put("1.00", tenant_id="acme"), origin="apply")
+    heard = set()
+    desk.engine.on_touched = heard.update
+    moved = msgspec.structs.replace(budget, scope=desk.wish("0", tenant_id="umbrella", model="").dimensions)
+    desk.ledger.write(lambda connection: desk.engine.put(connection, moved, "admin"))
+    assert {"acme", "umbrella"} <= heard

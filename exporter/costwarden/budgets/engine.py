@@ -15,7 +15,7 @@ import structlog
 
 from costwarden.budgets.book import Book
 from costwarden.budgets.calls import Decision, Release, Released, Reserve, Reset, Resolve, Settle, Settled, named_id
-from costwarden.budgets.holdings import Reservation
+from costwarden.budgets.holdings import Period, Reservation
 from costwarden.budgets.index import EVERYBODY, TENANT, BudgetIndex
 from costwarden.budgets.operator_audit import audit_reset, audit_resolution
 from costwarden.budgets.pending import Pending
@@ -31,7 +31,7 @@ from costwarden.ledger.budgets import (
     write_periods,
 )
 from costwarden.ledger.bulk import on_postgresql
-from costwarden.ledger.usage import DIMENSION_SLICE, known_event, known_events
+from costwarden.ledger.usage import known_event, known_events
 from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, Usage
 
 log = structlog.get_logger(__name__)
@@ -212,7 +212,7 @@ class Engine:
             self._pending.reservations[reservation.reservation_id] = reservation
         elif reservation is not None:
             self._release(book, reservation)
-        self._record(book, usage, call.at)
+        self._record(book, usage, call.at, periods)
         return Settled(event_id=usage.event_id, cost=usage.cost, repeated=False, reservation_id=usage.reservation_id)
 
     def _cost_recorded(self, connection: Connection, source: str, event_id: str) -> int | None:
@@ -276,7 +276,7 @@ class Engine:
         audit_resolution(connection, word, reservation)
         self._release(book, reservation)
         if word.cost:
-            self._record(book, usage, word.at)
+            self._record(book, usage, word.at, reservation.periods)
         return Settled(event_id=usage.event_id, cost=word.cost, repeated=False, reservation_id=word.reservation_id)
 
     def reset(self, wish: Reset) -> bool:
@@ -305,20 +305,19 @@ class Engine:
             identity = (event.source, event.event_id)
             if identity in known:
                 continue
-            if any(period.would_overflow(event) for period in book.periods(scope_of(event), event.timestamp)):
+            periods = book.periods(scope_of(event), event.timestamp)
+            if any(period.would_overflow(event) for period in periods):
                 log.error("event not recorded: a sum would pass what 64 bits hold", source=event.source, event_id=event.event_id)
                 continue
             known[identity] = event.cost
-            self._record(book, event, at)
+            self._record(book, event, at, periods)
             recorded += 1
         return recorded
 
-    def _record(self, book: Book | SharedBook, usage: Usage, at: int) -> None:
-        row = self._pending.record(usage)
+    def _record(self, book: Book | SharedBook, usage: Usage, at: int, periods: Sequence[Period]) -> None:
+        self._pending.record(usage)
         self._touched_tenants.add(usage.tenant_id)
-        for period in book.periods(row[DIMENSION_SLICE], usage.timestamp):
-            if not period.counts(usage):
-                continue
+        for period in (found for found in periods if found.counts(usage)):
             period.add(usage)
             book.touched[id(period)] = period
             if period.spent >= period.next_threshold:

@@ -28,12 +28,10 @@ class Pending:
     def __bool__(self) -> bool:
         return bool(self.reservations or self._ended or self._usage)
 
-    def record(self, usage: Usage) -> tuple[Any, ...]:
-        """Append an event; gives its row, in the order of `ledger.usage.USAGE_COLUMNS`."""
-        row: tuple[Any, ...] = msgspec.structs.astuple(usage)
-        self._usage.append(row)
+    def record(self, usage: Usage) -> None:
+        """Append an event."""
+        self._usage.append(msgspec.structs.astuple(usage))
         self.recorded[usage.source, usage.event_id] = usage.cost
-        return row
 
     def end(self, reservation: Reservation) -> None:
         """Remove a reservation."""
