@@ -113,7 +113,8 @@ class LearnedSizes:
             named = call.tenant_id, call.provider, call.model, call.operation
             self._named.add(named)
             tenant, provider, model, operation = named
-            for kind in {named, (tenant, "", model, operation), (tenant, provider, model, ""), (tenant, "", model, "")}:
+            # Each once, in an order of its own and not that of hashes: of one call the most exact kind is forgotten first, everywhere.
+            for kind in dict.fromkeys((named, (tenant, "", model, operation), (tenant, provider, model, ""), (tenant, "", model, ""))):
                 newest = kinds.get(kind)
                 if newest is None:
                     newest = kinds[kind] = _Newest()
