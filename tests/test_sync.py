@@ -3,6 +3,7 @@
 import shutil
 import threading
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from sqlalchemy import func, select
@@ -10,13 +11,18 @@ from sqlalchemy import func, select
 from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.ledger.charges import count_rejected, read_parts
 from costwarden.ledger.schema import charges, source_state, staged_charges
-from costwarden.sources import Gone, SourceError, open_source
+from costwarden.sources import Gone, Requests, SourceError, open_source
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, FocusSettings
-from costwarden.sync import Scheduler, refresh
+from costwarden.sync import Reading, Scheduler, open_for_ledger, refresh
 
 NOON = 1_763_208_000_000_000
 """2025-11-15 12:00 UTC in microseconds."""
 HEADER = "ServiceName,BilledCost,BillingCurrency,ChargePeriodStart"
+
+
+def read(source):
+    """A source whose requests nobody counts."""
+    return Reading(source, Requests(), [])
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def read_folder(ledger, folder):
 
     def run(**currencies):
         rates = ExchangeRates.model_validate({"currencies": currencies})
-        return refresh(ledger, "focus", open_source(FocusSettings(path=folder), AttributionSettings(), rates), lambda: NOON)
+        return refresh(ledger, "focus", read(open_source(FocusSettings(path=folder), AttributionSettings(), rates)), lambda: NOON)
 
     return run
 
@@ -175,20 +181,20 @@ def test_what_a_killed_refresh_has_staged_never_shows(ledger, folder, write_bill
     writes = []
 
     class DyingLedger:
-        """The ledger as it is, up to its fourth write: what was left behind is cleared, 500 and 500 rows are staged."""
+        """The ledger as it is, up to its fifth write: claimed, what was left behind is cleared, 500 and 500 rows are staged."""
 
         read = ledger.read
 
         @staticmethod
         def write(operation):
             writes.append(operation)
-            if len(writes) == 4:
+            if len(writes) == 5:
                 raise LedgerUnavailable("killed")
             return ledger.write(operation)
 
     source = open_source(FocusSettings(path=folder), AttributionSettings(), ExchangeRates())
     with pytest.raises(LedgerUnavailable):
-        refresh(DyingLedger(), "focus", source, lambda: NOON)
+        refresh(DyingLedger(), "focus", read(source), lambda: NOON)
     staged = select(func.count()).select_from(staged_charges)
     assert (costs(), query(staged)) == ({}, [(500 + 500,)])
     read_folder()
@@ -201,17 +207,15 @@ def test_what_a_killed_refresh_has_staged_never_shows(ledger, folder, write_bill
 class Scripted:
     """A source whose every fetch is a call of the next function of its script, the last one for ever."""
 
-    request_cost = 10_000_000
-
     def __init__(self, *script):
         self.script = list(script)
-        self.requests = 0
+        self.requests = Requests()
         self.fetches = 0
         self.closed = threading.Event()
 
-    def fetch(self, known):
+    def fetch(self, known, window):
         self.fetches += 1
-        self.requests += 1
+        self.requests.about_to_ask()
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         yield from step() or ()
 
@@ -245,7 +249,8 @@ def scheduled(ledger):
     def start(pauses=None, draw=lambda: 0.0, settings=None, **sources):
         def open_it(found, *_):
             source = sources[found.name]
-            return source() if callable(source) else source
+            source = source() if callable(source) else source
+            return Reading(source, source.requests, [])
 
         scheduler = Scheduler(
             ledger,
@@ -279,7 +284,7 @@ def test_every_source_is_read_at_once_and_then_at_its_interval_lengthened_by_jit
     # 900 s and half of their tenth.
     assert pauses == [("focus", 900 + 45)] * 2
     assert source.fetches == 2
-    assert state("refreshes_ok", "requests", "request_cost") == (2, 2, 20_000_000)
+    assert state("refreshes_ok", "requests", "request_cost") == (2, 2, 0)
 
 
 def test_a_source_that_fails_is_tried_again_ever_later_up_to_its_interval_and_then_as_before(scheduled, wait_until, state):
@@ -318,8 +323,8 @@ def test_stop_ends_every_thread_and_what_is_under_way_is_not_kept(scheduled, wai
     scheduler = scheduled(pauses, hanging=hanging, waiting=waiting)
     wait_until(lambda: hanging.fetches and pauses)
     scheduler.stop()
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("source-")] == []
-    assert query(select(source_state.c.source)) == [("waiting",)]
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith(("source-", "refresh-"))] == []
+    assert query(select(source_state.c.source, source_state.c.last_attempt_at)) == [("hanging", 0), ("waiting", NOON)]
 
 
 def test_stop_leaves_a_thread_behind_that_does_not_end_and_it_changes_nothing_later(scheduled, wait_until, query):
@@ -327,13 +332,13 @@ def test_stop_leaves_a_thread_behind_that_does_not_end_and_it_changes_nothing_la
     deaf = Scripted(lambda: let_go.wait(60) and [Gone(part="a.csv")])
     scheduler = scheduled(deaf=deaf)
     wait_until(lambda: deaf.fetches)
-    (thread,) = (thread for thread in threading.enumerate() if thread.name == "source-deaf")
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "refresh-deaf")
     scheduler.stop(seconds=0.05)
     assert thread.is_alive()
     let_go.set()
     thread.join(10)
     assert not thread.is_alive()
-    assert query(select(source_state.c.source)) == []
+    assert query(select(source_state.c.last_attempt_at)) == [(0,)]
 
 
 def test_a_reload_ends_what_is_removed_reopens_what_is_changed_and_leaves_the_rest(scheduled, wait_until, query):
@@ -371,7 +376,8 @@ def test_the_bills_of_a_source_that_was_renamed_are_not_counted_twice(ledger, fo
     write_bill("a.csv", ("EC2", "5"))
     read_folder()
     renamed = FocusSettings(name="bills", path=folder)
-    scheduler = Scheduler(ledger, [renamed], AttributionSettings(), ExchangeRates(), now=lambda: NOON)
+    open_it = partial(open_for_ledger, ledger, reveal=None, now=lambda: NOON)
+    scheduler = Scheduler(ledger, [renamed], AttributionSettings(), ExchangeRates(), now=lambda: NOON, open_source=open_it)
     scheduler.start()
     try:
         wait_until(lambda: query(select(charges.c.source, charges.c.billed_cost)) == [("bills", "5")])

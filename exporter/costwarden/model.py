@@ -93,6 +93,68 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     row_count: int
 
 
+ALLOCATED = "Allocated"
+"""The `charge_category` of a share of cost that stands in another provider's bill already, as a namespace's share of a node does: it says
+whose the cost is, and is left out of sums over providers."""
+
+
+class ReportedUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider says was used in a day: the other side of metered `Usage`, never added to it.
+
+    Quantities count as in `Usage`: `input_tokens` includes the cached ones.
+    """
+
+    source: str
+    part: str
+    usage_date: date
+    provider: str
+    """As usage events name it: `openai`, `anthropic`, `aws.bedrock`, `gcp.vertex_ai`."""
+    account_id: str = ""
+    """Project or workspace, where the provider tells them apart."""
+    model: str = ""
+    operation: str = ""
+    service_tier: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
+    images: int = 0
+    audio_milliseconds: int = 0
+    requests: int = 0
+
+
+class ProviderFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure that a provider states and no bill has: a forecast, the size of a bucket. It becomes a series as it is."""
+
+    source: str
+    part: str
+    metric: str
+    """Its family in the catalogue of metrics."""
+    labels: tuple[str, ...]
+    """The values of that family's labels, in their order."""
+    value: Decimal
+
+
+class ProviderBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget that is kept at a provider, with what it has spent of it so far."""
+
+    source: str
+    part: str
+    provider_name: str
+    account_id: str
+    budget: str
+    period: str
+    """`day`, `month`, `quarter`, `year` or `custom`."""
+    limit_usd: Decimal
+    spent_usd: Decimal | None
+    """None where the provider does not say and the bills do not tell either."""
+    forecast_usd: Decimal | None = None
+
+
 class RejectedRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row of a bill that could not be read, kept with its reason. `line` counts from 1, header included; 0 is unknown."""
 

@@ -131,10 +131,23 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def located_sentences(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[int | str, ...], str]]:
     """As `sentences`, each with where the mistake stands."""
-    items: list[Any] = [dict(item, loc=tuple(part for part in item["loc"] if part != "[key]")) for item in error.errors(include_url=False)]
+    items: list[Any] = [
+        dict(item, loc=_without_tags(model, location), tagged=location)
+        for item in error.errors(include_url=False)
+        for location in [tuple(part for part in item["loc"] if part != "[key]")]
+    ]
     # Of a list whose entries are wrong pydantic also says that it is too short.
     wrong_inside = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
     return [(item["loc"], _sentence(item, model)) for item in items if item["type"] != "too_short" or item["loc"] not in wrong_inside]
+
+
+def _without_tags(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Where it stands in the file. Of an entry that is told apart by its `type`, pydantic puts that type behind the entry's number."""
+    return tuple(
+        part
+        for position, part in enumerate(location)
+        if not (position and isinstance(location[position - 1], int) and _of_kind(_models_at(model, location[:position]), part))
+    )
 
 
 def _sentence(item: Any, model: type[BaseModel]) -> str:
@@ -142,11 +155,13 @@ def _sentence(item: Any, model: type[BaseModel]) -> str:
     key = _dotted(location)
     is_secret = location[:1] == ("auth",) or any(isinstance(part, str) and _SECRET_KEY.search(part) for part in location)
     if item["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
+        known = _keys_at(model, item["tagged"][:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f", did you mean `{near[0]}`?" if near else f"; known here: {', '.join(f'`{name}`' for name in known)}"
         # `secret: {hunter2}` is a mapping with the secret for a key.
         return f"`{_dotted(location[:-1])}`: unknown key{hint}" if is_secret and not near else f"unknown key `{key}`{hint}"
+    if item["type"] == "union_tag_invalid":
+        return f"`{key}.type`: {item['ctx']['tag']!r}: input should be {item['ctx']['expected_tags']}"
     if item["type"] == "missing":
         return f"`{key}`: is missing"
     message = _MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ")
@@ -169,13 +184,26 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the section at `location`: walks the models as pydantic did, through lists, options and tagged unions."""
+    """The keys of the section at `location`."""
+    return sorted({name for found in _models_at(model, location) for name in found.model_fields})
+
+
+def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """The models of the section at `location`: walks them as pydantic did, through lists, options and tagged unions."""
     models = [model]
-    for part in location:
-        fields = [found.model_fields[part].annotation for found in models if part in found.model_fields] if isinstance(part, str) else []
-        if fields:
+    for position, part in enumerate(location):
+        # First, because a kind may be named as a key of another one is.
+        if position and isinstance(location[position - 1], int) and (of_kind := _of_kind(models, part)):
+            models = of_kind
+        elif fields := [found.model_fields[part].annotation for found in models if isinstance(part, str) and part in found.model_fields]:
             models = [inner for annotation in fields for inner in models_in(annotation)]
-    return sorted({name for found in models for name in found.model_fields})
+    return models
+
+
+def _of_kind(models: list[type[BaseModel]], tag: int | str) -> list[type[BaseModel]]:
+    """Those of several models whose `type` is `tag`."""
+    typed = [found for found in models if "type" in found.model_fields]
+    return [found for found in typed if tag in get_args(found.model_fields["type"].annotation)] if len(typed) > 1 else []
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -251,7 +251,7 @@ def test_a_source_reports_on_itself(ledger, put, read):
     def note(**fields):
         ledger.write(lambda connection: record_refresh(connection, "focus", Refresh(**fields)))
 
-    note(at=5, duration_seconds=0.5, failure="no such folder", requests=2, request_cost=20_000_000)
+    note(at=5, duration_seconds=0.5, failure="no such folder", requests=2)
     assert state() == {
         "source": "focus",
         "up": 0,
@@ -263,12 +263,14 @@ def test_a_source_reports_on_itself(ledger, put, read):
         "refreshes_ok": 0,
         "refreshes_failed": 1,
         "requests": 2,
-        "request_cost": 20_000_000,
+        "request_cost": 0,
         "message": "no such folder",
+        "reader": "",
+        "reader_until": 0,
     }
     put("a.csv", {}, {"service_name": "S3"})
     put("b.csv", {"charge_date": date(2026, 1, 31)})
-    note(at=6, duration_seconds=1.5, requests=1, request_cost=10_000_000)
+    note(at=6, duration_seconds=1.5, requests=1)
     assert state() == {
         "source": "focus",
         "up": 1,
@@ -281,8 +283,10 @@ def test_a_source_reports_on_itself(ledger, put, read):
         "refreshes_ok": 1,
         "refreshes_failed": 1,
         "requests": 2 + 1,
-        "request_cost": 30_000_000,
+        "request_cost": 0,
         "message": "",
+        "reader": "",
+        "reader_until": 0,
     }
     note(at=7, duration_seconds=0, failure="again")
     assert (state()["up"], state()["last_success_at"], state()["rows"], state()["refreshes_failed"]) == (0, 6, 3, 2)

@@ -238,6 +238,38 @@ def test_the_limit_of_a_cloud_is_the_lowest_budget_for_it_as_a_whole(collected):
     assert "gcp_budget_monthly_limit_usd" not in found
 
 
+# --- not counted twice ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_cluster_allocates_of_another_bill_is_on_its_own_metrics(charge, collected):
+    charge("2025-11-14", "100", service_name="Amazon EC2")
+    charge("2025-11-14", "30", provider_name="kubernetes", service_name="deployment/web", charge_category="Allocated")
+    charge("2025-11-13", "20", provider_name="kubernetes", service_name="deployment/web", charge_category="Allocated")
+    found = collected()
+    assert found["kubernetes_cost_monthly_usd"] == {("kubernetes", "current", "deployment/web"): 30 + 20}
+    assert found["kubernetes_cost_daily_usd"] == {("kubernetes", "deployment/web"): 30}
+    assert found["kubernetes_cost_previous_day_usd"] == {("kubernetes", "deployment/web"): 20}
+    assert found["aws_cost_monthly_usd"] == {("aws", "current", "Amazon EC2"): 100}
+
+
+def test_a_budget_over_providers_counts_what_a_cluster_allocates_once(charge, collected):
+    charge("2025-11-14", "100", team="web")
+    charge("2025-11-14", "30", team="web", provider_name="kubernetes", charge_category="Allocated")
+    charge("2025-11-14", "4", team="web", provider_name="kubernetes")  # nobody else bills it
+    budgets = [
+        budget("everything", 500),
+        budget("web", 500, team="web"),
+        budget("web-in-clusters", 500, team="web", provider="kubernetes"),
+        budget("web-at-aws", 500, team="web", provider="aws"),
+    ]
+    assert collected(*budgets)["cloud_budget_spent_usd"] == {
+        ("everything",): 100 + 4,
+        ("web", "web"): 100 + 4,
+        ("web-in-clusters", "kubernetes", "web"): 30 + 4,
+        ("web-at-aws", "aws", "web"): 100,
+    }
+
+
 # --- when it is read again -----------------------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from costwarden.metrics.cloud import CloudCosts
 from costwarden.metrics.settings import MetricsSettings
-from costwarden.sources import open_source
+from costwarden.sources import Requests, open_source
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, FocusSettings
-from costwarden.sync import refresh
+from costwarden.sync import Reading, refresh
 
 NOON = 1_763_208_000_000_000
 """2025-11-15 12:00 UTC in microseconds."""
@@ -25,7 +25,7 @@ def test_the_total_of_every_service_equals_the_files(ledger, sample_data, tmp_pa
     (tmp_path / "bills").mkdir()
     (tmp_path / "bills" / bill.name).symlink_to(bill)
     source = open_source(FocusSettings(path=tmp_path / "bills"), AttributionSettings(), ExchangeRates())
-    assert refresh(ledger, "focus", source, lambda: NOON).failure == ""
+    assert refresh(ledger, "focus", Reading(source, Requests(), []), lambda: NOON).failure == ""
 
     expected: dict[str, Decimal] = defaultdict(Decimal)
     with bill.open(encoding="utf-8", newline="") as lines:

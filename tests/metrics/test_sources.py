@@ -1,16 +1,21 @@
 """Every configured source tells how it does, from before its first reading on."""
 
 from collections import defaultdict
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import insert
 
-from costwarden.ledger.schema import rejected_counts, source_parts, source_state
-from costwarden.metrics.sources import source_collector
+from costwarden.ledger.schema import rejected_counts, source_parts, source_requests, source_state
+from costwarden.metrics.sources import SourceLimits, source_collector
 
 NOON = 1_763_208_000_000_000
 """2025-11-15 12:00 UTC in microseconds."""
 HOUR = 3_600_000_000
+
+
+def limits(**stale_after):
+    return {name: SourceLimits(seconds, Decimal("0.25")) for name, seconds in stale_after.items()}
 
 
 @pytest.fixture
@@ -24,7 +29,8 @@ def collected(ledger):
     """`collected(focus=7200)`: metric -> label values -> value, of the sources with these limits."""
 
     def collect(**stale_after):
-        return defaultdict(dict, {family.name: dict(samples) for family, samples in source_collector(ledger.read, stale_after).collect()})
+        collector = source_collector(ledger.read, limits(**stale_after), lambda: NOON)
+        return defaultdict(dict, {family.name: dict(samples) for family, samples in collector.collect()})
 
     return collect
 
@@ -49,7 +55,10 @@ def test_sources_on_the_page(ledger, put, shown):
     put(rejected_counts, source="focus", part="b.csv", reason="bad_date", rows=2)
     put(rejected_counts, source="focus", part="b.csv", reason="missing_cost", rows=10)
     put(rejected_counts, source="focus", part="c.csv", reason="missing_cost", rows=3)
-    shown(source_collector(ledger.read, {"focus": 7200.0}), "sources")
+    # What was paid yesterday does not count today.
+    for day, cost in (("2025-11-14", 900_000_000), ("2025-11-15", 3 * 10_000_000)):
+        put(source_requests, source="focus", day=day, requests=3, cost=cost)
+    shown(source_collector(ledger.read, limits(focus=7200.0), lambda: NOON), "sources")
 
 
 def test_a_source_that_was_never_read_is_not_up_and_has_no_times(collected):

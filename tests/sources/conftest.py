@@ -2,7 +2,7 @@ import csv
 import gzip
 import io
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import msgspec
 import pytest
+from spending import Spending
 
 from costwarden.model import Charge, exact_sum
 from costwarden.sources import Change, Duplicate, KnownPart, Read, open_source
@@ -34,6 +35,14 @@ ROW = {
 """A row of a bill in which nothing is remarkable."""
 
 COSTS = ("billed_cost", "effective_cost", "list_cost", "contracted_cost")
+
+
+@pytest.fixture
+def spending(tmp_path: Path) -> Iterator[Spending]:
+    """A ledger that sources are read into; see `Spending`."""
+    made = Spending(tmp_path)
+    yield made
+    made.ledger.close()
 
 
 @pytest.fixture

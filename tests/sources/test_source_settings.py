@@ -3,19 +3,25 @@
 import re
 from decimal import Decimal
 from importlib import import_module
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from costwarden.config import Config
 from costwarden.sources import SOURCES
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, SourceSettings
+from costwarden.strict_yaml import models_in
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
     ("section", "value", "sentence"),
     [
-        (SourceSettings, {"path": "x", "type": "fokus"}, "Input should be 'focus'"),
-        (SourceSettings, {"type": "focus"}, "Field required"),
+        (SourceSettings, {"path": "x", "type": "fokus"}, "does not match any of the expected tags: 'focus', 'aws'"),
+        (SourceSettings, {"type": "focus"}, "needs exactly one of `path` and `url`"),
         (SourceSettings, {"path": "x", "intervall_seconds": 5}, "Extra inputs are not permitted"),
         (SourceSettings, {"path": "x", "interval_seconds": 0.5}, "greater than or equal to 1"),
         (SourceSettings, {"path": "x", "name": "AWS bills"}, "String should match pattern"),
@@ -61,9 +67,34 @@ def test_a_rate_that_yaml_read_as_a_float_is_what_the_user_typed():
     assert rates.currencies["EUR"][0].usd == Decimal("1.08")
 
 
+def settings_of(kind):
+    """The class of settings whose `type` is `kind`."""
+    return next(
+        model for model in models_in(Config.model_fields["sources"].annotation) if kind in get_args(model.model_fields["type"].annotation)
+    )
+
+
 def test_the_table_of_sources_names_what_is_there_and_what_the_configuration_can_name():
-    for name, target in SOURCES.items():
+    for kind, target in SOURCES.items():
         module, class_name = target.split(":")
-        assert module == f"costwarden.sources.{name}"
-        assert isinstance(getattr(import_module(module), class_name).request_cost, int)
-    assert SourceSettings.model_fields["type"].default in SOURCES
+        assert module == f"costwarden.sources.{kind}"
+        assert {"fetch", "probe", "close"} <= set(dir(getattr(import_module(module), class_name)))
+        assert settings_of(kind).model_fields["name"].default == kind
+    assert len(models_in(Config.model_fields["sources"].annotation)) == len(SOURCES)
+
+
+def rows_of(table):
+    """The first cells of the rows of a Markdown table, without back ticks and links."""
+    return [re.sub(r"[`\[\]]|\(.*", "", line.split("|")[1]).strip() for line in table.splitlines() if line.startswith("|")]
+
+
+def test_the_readme_and_the_page_on_sources_have_a_row_for_each_type_and_each_has_a_page():
+    readme, page = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "docs/sources.md"))
+    assert rows_of(readme[readme.index("| `type` |") :].split("\n\n")[0])[2:] == list(SOURCES)
+    assert rows_of(page[page.index("| type |") :].split("\n\n")[0])[2:] == list(SOURCES)
+    pages = {"focus": "docs/focus.md"} | {kind: f"docs/sources/{kind}.md" for kind in SOURCES if kind != "focus"}
+    for kind, path in pages.items():
+        assert f"[{kind}]({path.removeprefix('docs/')})" in page
+        text = (REPOSITORY / path).read_text(encoding="utf-8")
+        assert f"type: {kind}" in text
+        assert "costwarden source test" in text, f"{path} does not say how to try the source"

@@ -13,18 +13,33 @@ from costwarden.ledger.schema import (
     CHARGE_KEY,
     COST_BASES,
     charges,
+    provider_budgets,
+    provider_figures,
+    provider_usage,
     rejected_counts,
     rejected_rows,
+    source_answers,
     source_parts,
     source_state,
     staged_charges,
 )
-from costwarden.model import EXACT, Charge, RejectedRow, to_micros
+from costwarden.model import ALLOCATED, EXACT, Charge, RejectedRow, to_micros
 
 CHARGE_COLUMNS = tuple(column.name for column in charges.columns)
 
 
-_OF_SOURCES = (charges, staged_charges, source_parts, rejected_counts, rejected_rows, source_state)
+_OF_SOURCES = (
+    charges,
+    staged_charges,
+    source_parts,
+    rejected_counts,
+    rejected_rows,
+    provider_usage,
+    provider_figures,
+    provider_budgets,
+    source_answers,
+    source_state,
+)
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +70,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
     failure: str = ""
     """Why it failed; empty where it did not."""
     requests: int = 0
-    request_cost: int = 0
-    """Nano-dollars that all requests together cost."""
+    """Free ones: what costs money was noted before it was asked for."""
 
 
 # --- writing -------------------------------------------------------------------------------------------------------------------
@@ -121,7 +135,7 @@ def mark_failed(connection: Connection, source: str, part: str, message: str, at
 
 def remove_part(connection: Connection, source: str, part: str) -> None:
     """Drop a part with all that it holds."""
-    for table in (charges, source_parts, rejected_counts, rejected_rows):
+    for table in (charges, source_parts, rejected_counts, rejected_rows, provider_usage):
         connection.execute(delete(table).where(table.c.source == source, table.c.part == part))
 
 
@@ -136,7 +150,6 @@ def record_refresh(connection: Connection, source: str, refresh: Refresh) -> Non
         "duration_seconds": refresh.duration_seconds,
         "message": refresh.failure,
         "requests": source_state.c.requests + refresh.requests,
-        "request_cost": source_state.c.request_cost + refresh.request_cost,
     }
     if refresh.failure:
         values["refreshes_failed"] = source_state.c.refreshes_failed + 1
@@ -215,14 +228,24 @@ def _all_equal(left: Any, right: Any, names: Iterable[str]) -> Any:
 
 
 def breakdown(
-    connection: Connection, basis: str, by: Sequence[str], *, first: date, last: date, where: Mapping[str, str] | None = None
+    connection: Connection,
+    basis: str,
+    by: Sequence[str],
+    *,
+    first: date,
+    last: date,
+    where: Mapping[str, str] | None = None,
+    allocated: bool = False,
 ) -> list[tuple[Any, ...]]:
     """(*by, exact dollars) of the days from `first` to `last`, the dearest first.
 
-    `basis` is one of `COST_BASES`; `by` and `where` name columns of the charges.
+    `basis` is one of `COST_BASES`; `by` and `where` name columns of the charges. What another provider's bill has already
+    (`model.ALLOCATED`) counts with `allocated` alone.
     """
     keys = [charges.c[name] for name in by]
     query = select(*keys, func.decimal_sum(charges.c[f"{basis}_usd"])).group_by(*keys)
+    if not allocated:
+        query = query.where(charges.c.charge_category != ALLOCATED)
     query = query.where(charges.c.charge_date.between(first.isoformat(), last.isoformat()))
     for name, value in (where or {}).items():
         query = query.where(charges.c[name] == value)

@@ -68,14 +68,11 @@ def cloud_prefix(provider: str) -> str:
     return provider if provider in PROVIDERS else "other"
 
 
+_CLOUDS = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure", "kubernetes": "Kubernetes"}
+
+
 def _cloud() -> Iterator[Family]:
-    names = {
-        "aws": "AWS",
-        "gcp": "Google Cloud",
-        "azure": "Azure",
-        "kubernetes": "Kubernetes",
-        "other": "providers without metrics of their own",
-    }
+    names = _CLOUDS | {"other": "providers without metrics of their own"}
     for prefix, name in names.items():
         yield Family(
             f"{prefix}_cost_monthly_usd",
@@ -116,6 +113,61 @@ def _cloud() -> Iterator[Family]:
     )
     yield Family("cloud_cost_spike_limit_ratio", "gauge", "Growth from one day to the next above which the cost of a cloud is a spike.")
     yield Family("cloud_cost_spike_minimum_usd", "gauge", "Daily cost below which growth is noise, not a spike.")
+
+
+def _providers() -> Iterator[Family]:
+    account = ("source", "account")
+    for prefix, name in _CLOUDS.items():
+        for bound, words in (("", ""), ("_lower", ", lower bound"), ("_upper", ", upper bound")):
+            yield Family(
+                f"{prefix}_cost_forecast{bound}_usd",
+                "gauge",
+                f"Cost of this calendar month as {name} itself forecasts it{words}.",
+                account,
+            )
+    budget = ("source", "provider", "account", "budget", "period")
+    yield Family("cloud_provider_budget_limit_usd", "gauge", "Limit of a budget that is kept at a provider, in its period.", budget)
+    yield Family("cloud_provider_budget_spent_usd", "gauge", "Spent of a budget that is kept at a provider, in its period.", budget)
+    yield Family(
+        "cloud_provider_budget_forecast_usd", "gauge", "What a provider forecasts to be spent of a budget by the end of its period.", budget
+    )
+    yield Family(
+        "aws_s3_bucket_size_bytes",
+        "gauge",
+        "Size of a bucket by storage class, as CloudWatch has it: at most two days old.",
+        ("source", "account", "region", "bucket", "storage_class"),
+    )
+
+
+def _attribution() -> Iterator[Family]:
+    yield Family(
+        "cloud_cost_attributed_ratio",
+        "gauge",
+        "Share of the usage and purchases in this month's bills that has a team, feature, tenant or environment.",
+        ("target",),
+    )
+    yield Family(
+        "cloud_cost_unattributed_usd",
+        "gauge",
+        "Usage and purchases in this month's bills without a team, feature, tenant or environment.",
+        ("target",),
+    )
+    yield Family(
+        "kubernetes_cost_explained_ratio",
+        "gauge",
+        "Share of a provider's bill that its clusters explain, of the newest 7 complete days that all of them have.",
+        ("provider",),
+    )
+    yield Family(
+        "kubernetes_cost_explained_usd", "gauge", "What a cluster explains of a provider's bill, in the same days.", ("source", "provider")
+    )
+    yield Family("kubernetes_cost_explained_bill_usd", "gauge", "What a provider has billed in the same days.", ("provider",))
+    yield Family(
+        "cloud_cost_allocated_monthly_usd",
+        "gauge",
+        "Part of a provider's monthly cost that another provider bills: to be taken off sums over providers.",
+        ("provider", "month"),
+    )
 
 
 def _ai() -> Iterator[Family]:
@@ -165,6 +217,22 @@ def _ai() -> Iterator[Family]:
     yield Family("ai_spend_monthly_limit_usd", "gauge", "AI cost a calendar month above which an alert fires.")
 
 
+def _reconciliation() -> Iterator[Family]:
+    days = "on the trailing days that its bill has whole (reconciliation.window_days)"
+    names = {
+        "ai_billed_cost_usd": "What an AI provider has billed",
+        "ai_metered_cost_usd": "What usage of an AI provider was metered at",
+        "ai_reconciliation_corrected_usd": "What corrections by its bill have added to the usage of an AI provider",
+        "ai_reconciliation_residual_usd": "What an AI provider has billed and neither usage nor corrections have",
+        "ai_reconciliation_capture_ratio": "Metered share of what an AI provider has billed",
+    }
+    for name, words in names.items():
+        yield Family(name, "gauge", f"{words}, {days}.", ("provider",))
+    yield Family("ai_reconciliation_daily_bills", "gauge", "Trailing days that the bill of an AI provider has whole.", ("provider",))
+    yield Family("ai_reported_tokens", "gauge", f"Tokens that an AI provider reports, {days}.", ("provider", "type"))
+    yield Family("ai_metered_tokens", "gauge", f"Tokens metered of an AI provider that reports its own, {days}.", ("provider", "type"))
+
+
 def _guardrails() -> Iterator[Family]:
     labels = ("guardrail", "severity", "action", *DIMENSIONS)
     yield Family("costwarden_guardrail_spend_usd", "gauge", "AI cost in the window of a guardrail.", labels)
@@ -184,6 +252,15 @@ def _sources() -> Iterator[Family]:
     yield Family("costwarden_source_refreshes_total", "counter", "Refreshes of a source.", ("source", "outcome"))
     yield Family("costwarden_source_requests_total", "counter", "Requests that a source has made.", ("source",))
     yield Family("costwarden_source_request_cost_usd_total", "counter", "What the requests of a source have cost.", ("source",))
+    yield Family(
+        "costwarden_source_daily_request_cost_usd", "gauge", "What the requests of a source have cost today (UTC) so far.", ("source",)
+    )
+    yield Family(
+        "costwarden_source_daily_request_limit_usd",
+        "gauge",
+        "What the requests of a source may cost a day: past it none is made.",
+        ("source",),
+    )
     yield Family("costwarden_source_parts", "gauge", "Files, objects or answers of a source by state.", ("source", "state"))
 
 
@@ -224,6 +301,15 @@ def _health() -> Iterator[Family]:
     yield Family("costwarden_remediation_mode", "gauge", "1, with the mode that remediation is in.", ("mode",))
 
 
+def _sinks() -> Iterator[Family]:
+    yield Family("costwarden_cloudwatch_up", "gauge", "1 where nothing keeps what was used from CloudWatch, else 0.")
+    yield Family("costwarden_cloudwatch_sent_total", "counter", "Data points that CloudWatch has taken.")
+    yield Family("costwarden_cloudwatch_failed_total", "counter", "Data points that CloudWatch will never have: too old, or refused.")
+    yield Family("costwarden_cloudwatch_requests_total", "counter", "Requests that sent data to CloudWatch.")
+    yield Family("costwarden_cloudwatch_request_cost_usd_total", "counter", "What the requests to CloudWatch have cost.")
+    yield Family("costwarden_cloudwatch_last_success_timestamp_seconds", "gauge", "When CloudWatch has last taken data.")
+
+
 def _page() -> Iterator[Family]:
     yield Family(
         "costwarden_collector_up", "gauge", "1 where a part of this page is current, 0 where it is the last good one.", ("collector",)
@@ -238,5 +324,12 @@ def _page() -> Iterator[Family]:
     yield Family("process_start_time_seconds", "gauge", "When the process started.")
 
 
-FAMILIES: dict[str, Family] = {family.name: family for group in (_cloud, _ai, _guardrails, _sources, _health, _page) for family in group()}
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for group in (_cloud, _providers, _attribution, _ai, _reconciliation, _guardrails, _sources, _health, _sinks, _page)
+    for family in group()
+}
 """Every metric by name, in the order in which the document lists them."""
+
+PROVIDER_FAMILIES = tuple(family.name for family in _providers())
+"""What providers state beside their bills."""

@@ -17,7 +17,7 @@ from costwarden.metrics.bounds import Labels, Sample
 from costwarden.metrics.catalogue import CLOUD_SCOPE, FAMILIES, PROVIDERS, Family, cloud_prefix
 from costwarden.metrics.page import Collector
 from costwarden.metrics.settings import CloudBudget, MetricsSettings
-from costwarden.model import EXACT, from_micros
+from costwarden.model import ALLOCATED, EXACT, from_micros
 
 _PREFIXES = (*PROVIDERS, "other")
 
@@ -79,7 +79,9 @@ class CloudCosts:
         days = _Days()
         for provider, newest in newest_days(connection, today).items():
             where = {"provider_name": provider}
-            rows = breakdown(connection, self._basis, ["charge_date", *columns], first=newest - _ONE_DAY, last=newest, where=where)
+            before = newest - _ONE_DAY
+            # Of one provider alone nothing counts twice, so what another one bills is shown too.
+            rows = breakdown(connection, self._basis, ["charge_date", *columns], first=before, last=newest, where=where, allocated=True)
             days.add(provider, newest, rows)
         return days
 
@@ -142,12 +144,17 @@ def _samples(costs: Costs, prefix: str) -> list[Sample]:
 def cloud_budgets_spent(
     connection: Connection, basis: str, budgets: Sequence[CloudBudget], today: date
 ) -> list[tuple[CloudBudget, Decimal]]:
-    """What each budget's scope has cost in the calendar month of `today`, in dollars."""
+    """What each budget's scope has cost in the calendar month of `today`, in dollars.
+
+    What one provider allocates and another one bills (`model.ALLOCATED`) counts where the scope names the former; everywhere else it would
+    count twice.
+    """
     if not budgets:
         return []
     first = today.replace(day=1)
     last = _next_month(first) - _ONE_DAY
-    rows = breakdown(connection, basis, [_column(label) for label in CLOUD_SCOPE], first=first, last=last)
+    columns = [*(_column(label) for label in CLOUD_SCOPE), "charge_category"]
+    rows = breakdown(connection, basis, columns, first=first, last=last, allocated=True)
     return [(budget, _matching(rows, _scope(budget))) for budget in budgets]
 
 
@@ -156,9 +163,12 @@ def _scope(budget: CloudBudget) -> Labels:
 
 
 def _matching(rows: Iterable[tuple[Any, ...]], scope: Labels) -> Decimal:
+    """The sum of rows (*CLOUD_SCOPE, charge category, dollars)."""
     total = Decimal(0)
-    for *values, cost in rows:
-        if all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True)):
+    of_any_provider = not scope[0]
+    for *values, category, cost in rows:
+        counted_elsewhere = of_any_provider and category == ALLOCATED
+        if not counted_elsewhere and all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True)):
             total = EXACT.add(total, cost)
     return total
 

@@ -1,15 +1,19 @@
 """What every source says of itself: silence must be alertable."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from costwarden.ledger.charges import count_rejected
 from costwarden.ledger.figures import part_counts, source_states
+from costwarden.ledger.reading import paid_on
 from costwarden.metrics.ai import Read
 from costwarden.metrics.bounds import Sample
 from costwarden.metrics.catalogue import FAMILIES, Family
 from costwarden.metrics.page import Collector
-from costwarden.model import MICROS_PER_SECOND, NANOS_PER_USD
+from costwarden.model import MICROS_PER_SECOND, NANOS_PER_USD, from_micros
 
 _PART_STATES = ("ok", "duplicate", "failed")
 
@@ -33,16 +37,30 @@ _NEVER_READ = dict.fromkeys(
 )
 
 
-def source_collector(read: Read, stale_after: Mapping[str, float]) -> Collector:
-    """The collector of the sources in `stale_after`, name -> seconds. One that was never read is there and not up."""
+class SourceLimits(msgspec.Struct, frozen=True):
+    """What a source is compared with."""
+
+    stale_after_seconds: float
+    daily_request_usd: Decimal
+
+
+def source_collector(read: Read, limits: Mapping[str, SourceLimits], now: Callable[[], int]) -> Collector:
+    """The collector of the sources in `limits`, by name. One that was never read is there and not up."""
 
     def collect() -> Iterator[tuple[Family, list[Sample]]]:
         with read() as connection:
+            paid = paid_on(connection, from_micros(now()).date().isoformat())
             found = {state["source"]: state for state in source_states(connection)}
             parts = {(source, state): count for source, state, count in part_counts(connection)}
             rejected = count_rejected(connection)
-        states = {name: found.get(name, _NEVER_READ) for name in stale_after}
-        yield FAMILIES["costwarden_source_stale_after_seconds"], [((name,), seconds) for name, seconds in stale_after.items()]
+        states = {name: found.get(name, _NEVER_READ) for name in limits}
+        of_limits: dict[str, Callable[[str, SourceLimits], float]] = {
+            "costwarden_source_stale_after_seconds": lambda _, limit: limit.stale_after_seconds,
+            "costwarden_source_daily_request_limit_usd": lambda _, limit: float(limit.daily_request_usd),
+            "costwarden_source_daily_request_cost_usd": lambda name, _: paid.get(name, 0) / NANOS_PER_USD,
+        }
+        for metric, of_limit in of_limits.items():
+            yield FAMILIES[metric], [((name,), of_limit(name, limit)) for name, limit in limits.items()]
         for metric, figure in _FIGURES.items():
             yield FAMILIES[metric], [((name,), figure(state)) for name, state in states.items()]
         for metric, column in _TIMES.items():

@@ -1,17 +1,21 @@
 """Where cost comes from: one module a source.
 
-A source is read in *parts* that change as one: a file, an object, an answer. It is told which parts the ledger knows and gives the
-changes since. Sources know nothing of the ledger, of metrics or of budgets.
+A source is read in *parts* that change as one: a file, an object, a day of an account. It is told which parts the ledger knows and gives
+the changes since. Sources know nothing of the ledger, of metrics or of budgets.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import msgspec
 
-from costwarden.model import Charge, RejectedRow
+from costwarden.model import Charge, ProviderBudget, ProviderFigure, RejectedRow, ReportedUsage
+from costwarden.settings import Secret
+from costwarden.sources.daily import Day
+from costwarden.sources.requests import RequestLimitReached, Requests, SourceError
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, SourceSettings
+from costwarden.sources.windows import Window
 
 __all__ = [
     "SOURCES",
@@ -21,19 +25,29 @@ __all__ = [
     "Gone",
     "KnownPart",
     "Read",
+    "RequestLimitReached",
+    "Requests",
     "Source",
     "SourceError",
+    "Stated",
+    "Surroundings",
+    "Window",
     "open_source",
+    "read_of",
 ]
 
 SOURCES = {
     "focus": "costwarden.sources.focus:FocusSource",
+    "aws": "costwarden.sources.aws:AwsSource",
+    "gcp": "costwarden.sources.gcp:GcpSource",
+    "azure": "costwarden.sources.azure:AzureSource",
+    "kubernetes": "costwarden.sources.kubernetes:KubernetesSource",
+    "openai": "costwarden.sources.openai:OpenaiSource",
+    "anthropic": "costwarden.sources.anthropic:AnthropicSource",
+    "bedrock": "costwarden.sources.bedrock:BedrockSource",
+    "vertex": "costwarden.sources.vertex:VertexSource",
 }
 """`type` in the configuration -> the class that reads it, imported when it is used."""
-
-
-class SourceError(Exception):
-    """A source could not be read at all; what was read before stays as it is. The message says what failed and where."""
 
 
 class KnownPart(msgspec.Struct, frozen=True):
@@ -67,6 +81,8 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     """What a person should know about the part; empty where there is nothing."""
     charges: Iterable[Charge]
     """To be read once, before the next change is asked for; ordered by day."""
+    usage: Sequence[ReportedUsage] = ()
+    """What the provider says was used, beside what it cost."""
 
 
 class Duplicate(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,29 +107,63 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     part: str
 
 
-Change = Read | Duplicate | Failed | Gone
+class Stated(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider states beside its bills; it replaces all that `part` stated before. It is no part of a bill and is never `Gone`."""
+
+    part: str
+    figures: Sequence[ProviderFigure] = ()
+    budgets: Sequence[ProviderBudget] = ()
+
+
+Change = Read | Duplicate | Failed | Gone | Stated
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a source is given beside its settings."""
+
+    reveal: Callable[[Secret], str]
+    """The secret itself. Raises an exception whose text says what is missing."""
+    requests: Requests
+    """What every request is told to, before it is made."""
 
 
 class Source(Protocol):
-    """What reads one bill or many. `SOURCES` names the classes; each takes its settings, the attribution rules and the exchange rates."""
+    """What reads one bill or many.
 
-    request_cost: ClassVar[int]
-    """Nano-dollars that the provider takes for a request."""
-    requests: int
-    """Requests made since the source was opened."""
+    `SOURCES` names the classes; each takes its settings, the attribution rules, the exchange rates and its surroundings.
+    """
 
-    def fetch(self, known: Mapping[str, KnownPart]) -> Iterator[Change]:
+    def fetch(self, known: Mapping[str, KnownPart], window: Window) -> Iterator[Change]:
         """What has changed since `known`, a part at a time; a part that has not is left out.
 
-        Raises `SourceError`; then none of the changes given so far may be kept.
+        A source that is read by days asks for those of `window` and leaves all others as they are; a source that is read by files
+        has no use for it. Raises `SourceError`; then none of the changes given so far may be kept.
+        """
+
+    def probe(self) -> Iterator[str]:
+        """Make one cheap request, and say in plain words what was found, a sentence at a time.
+
+        Raises `SourceError` where something is missing: which right, key or setting, and how to give it.
         """
 
     def close(self) -> None:
         """End a fetch that is under way in another thread: it raises `SourceError` soon. There is no other fetch after it."""
 
 
-def open_source(settings: SourceSettings, attribution: AttributionSettings, rates: ExchangeRates) -> Source:
-    """The source that `settings` describes."""
+def open_source(
+    settings: SourceSettings, attribution: AttributionSettings, rates: ExchangeRates, surroundings: Surroundings | None = None
+) -> Source:
+    """The source that `settings` describes. Without `surroundings` it has no secrets, and its requests are only counted."""
     module, name = SOURCES[settings.type].split(":")
-    source: Source = getattr(import_module(module), name)(settings, attribution, rates)
+    given = surroundings or Surroundings(_no_secret, Requests())
+    source: Source = getattr(import_module(module), name)(settings, attribution, rates, given)
     return source
+
+
+def read_of(day: Day) -> Read:
+    """A day of `DailyCosts`, as a change."""
+    return Read(**{name: getattr(day, name) for name in Day.__struct_fields__})
+
+
+def _no_secret(secret: Secret) -> str:
+    raise SourceError(f"there is nothing to read {secret.file or secret.env} with")

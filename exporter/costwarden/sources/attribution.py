@@ -6,14 +6,20 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from costwarden.sources.settings import ORIGINS, TARGETS, AttributionRule, AttributionSettings
+from costwarden.sources.settings.attribution import ComparedRules
 
 Attribute = Callable[[Mapping[str, str], Mapping[str, str]], str]
 
 
 class Attribution:
-    """The rules, ready to be asked."""
+    """The rules, ready to be asked.
+
+    Of `ComparedRules` each value is what both sets of rules say, in one text that `value_before_and_after` takes apart: so every charge
+    of one reading tells what it was and what it would be.
+    """
 
     def __init__(self, settings: AttributionSettings) -> None:
+        self._both = (Attribution(settings.before), Attribution(settings.after)) if isinstance(settings, ComparedRules) else None
         rules = (*settings.rules, *settings.defaults)
         self._rules = tuple([_compile(rule) for rule in rules if rule.target == target] for target in TARGETS)
 
@@ -22,7 +28,17 @@ class Attribution:
 
         `columns` has every name of `ORIGINS`; `tags` is as `parse_tags` gives it.
         """
+        if self._both is not None:
+            before, after = (one.attribute(columns, tags) for one in self._both)
+            # The length first: a value may hold any character that could stand between them.
+            return tuple(f"{len(old)}:{old}{new}" for old, new in zip(before, after, strict=True))
         return tuple(next(filter(None, (rule(columns, tags) for rule in rules)), "") for rules in self._rules)
+
+
+def value_before_and_after(text: str) -> tuple[str, str]:
+    """The two values of a target that was attributed by `ComparedRules`."""
+    length, _, values = text.partition(":")
+    return values[: int(length)], values[int(length) :]
 
 
 def parse_tags(text: str) -> dict[str, str] | None:

@@ -13,17 +13,17 @@ class Rates:
     """The configured rates. The newest one that is not after the day holds; before the first there is none."""
 
     def __init__(self, settings: ExchangeRates) -> None:
-        self._days = {currency: [rate.valid_from for rate in rates] for currency, rates in settings.currencies.items()}
-        self._rates = {currency: [rate.usd for rate in rates] for currency, rates in settings.currencies.items()}
+        self._rates = settings.rates
 
     def usd(self, currency: str, day: date) -> Decimal | None:
         """Dollars for one unit of `currency` on `day`; None where no rate is known."""
         if currency == "USD":
             return DOLLAR
-        position = bisect_right(self._days.get(currency, []), day)
-        return self._rates[currency][position - 1] if position else None
+        days, rates = self._rates.get(currency, ((), ()))
+        position = bisect_right(days, day)
+        return rates[position - 1] if position else None
 
     @property
     def first_days(self) -> dict[str, date]:
         """The first day with a rate, by currency; the dollar is always one."""
-        return {"USD": date.min} | {currency: days[0] for currency, days in self._days.items()}
+        return {"USD": date.min} | {currency: days[0] for currency, (days, _) in self._rates.items()}

@@ -1,46 +1,42 @@
-"""FOCUS bills in a folder: which files have changed, which are copies, and what each of them holds."""
+"""FOCUS bills in a folder or an object store: which files have changed, which are copies, and what each of them holds."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from costwarden.model import RejectedRow
-from costwarden.sources import Change, Duplicate, Failed, Gone, KnownPart, Read, SourceError
+from costwarden.sources import Change, Duplicate, Failed, Gone, KnownPart, Read, SourceError, Surroundings, Window
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
-from costwarden.sources.focus_bill import Reading, Rules, read_csv, read_parquet
+from costwarden.sources.focus_bill import Reading, Rules, read_csv, read_parquet, whole_rows
 from costwarden.sources.focus_columns import UnreadableBill
+from costwarden.sources.focus_copies import Copies
 from costwarden.sources.focus_lines import DAMAGED
 from costwarden.sources.focus_rollup import connect, read_charges
-from costwarden.sources.settings import AttributionSettings, ExchangeRates, FocusSettings
+from costwarden.sources.manifests import BILL_SUFFIXES, choose, is_manifest
+from costwarden.sources.settings import AttributionSettings, AwsAccess, AzureAccess, ExchangeRates, FocusSettings, GcpAccess
+from costwarden.sources.stores import CHANGED, Folder, Item, Store, UnreadableItem
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-
 # Raised by one where the same bytes would be read to other charges than before: then every file is read again.
-READER_VERSION = 2
+READER_VERSION = 3
 
 # Characters of a rejected row that are kept.
 LONGEST_CONTENT = 2_000
 
 
 class FocusSource:
-    """A folder of FOCUS files; a part is a file, named by its path below the folder."""
+    """A part is a file, named by its path below the folder or prefix; or a manifest that something is wrong with."""
 
-    request_cost: ClassVar[int] = 0
-    requests = 0
-
-    def __init__(self, settings: FocusSettings, attribution: AttributionSettings, rates: ExchangeRates) -> None:
+    def __init__(self, settings: FocusSettings, attribution: AttributionSettings, rates: ExchangeRates, surroundings: Surroundings) -> None:
         self._settings = settings
         self._rules = Rules(
             attribution=Attribution(attribution),
@@ -52,102 +48,104 @@ class FocusSource:
         text = repr(meaning) + attribution.model_dump_json() + rates.model_dump_json()
         self._rules_digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._closing = threading.Event()
-        self._connection: DuckDBPyConnection | None = None
+        self._store = _open_store(settings, surroundings, self._closing)
+        self._connections: list[DuckDBPyConnection] = []
 
-    def fetch(self, known: Mapping[str, KnownPart]) -> Iterator[Change]:
-        """What has changed in the folder since `known`.
+    def fetch(self, known: Mapping[str, KnownPart], window: Window | None = None) -> Iterator[Change]:  # noqa: ARG002 (a file is read whole)
+        """What has changed since `known`.
 
-        Raises `SourceError` where the folder cannot be listed or holds no bill at all: rather an unmounted disk than no cost.
+        Raises `SourceError` where nothing can be listed or no bill is there at all: rather an unmounted disk than no cost.
         """
-        paths = self._list()
-        yield from (Gone(part=part) for part in sorted(known.keys() - paths.keys()))
-        fingerprints = {part: self._fingerprint(path) for part, path in paths.items()}
+        items = self._list()
+        marks = {part: found.fingerprint.rpartition("|")[2] for part, found in known.items() if "|" in found.fingerprint}
+        failed = {part for part, found in known.items() if found.state == "failed"}
+        deliveries = choose(items, marks, failed, self._store.read)
+        parts = dict(sorted(deliveries.bills.items()))
+        gone = known.keys() - parts.keys() - deliveries.held - deliveries.failed.keys()
+        yield from (Gone(part=part) for part in sorted(gone))
+        yield from (Failed(part=part, message=message) for part, message in deliveries.failed.items())
+        fingerprints = {part: self._fingerprint(items[part], mark) for part, mark in parts.items()}
         unchanged = {
             part: known[part]
             for part, fingerprint in fingerprints.items()
             if part in known and known[part].state != "failed" and known[part].fingerprint == fingerprint
         }
-        counted = {found.figures: part for part, found in unchanged.items() if found.state == "ok" and found.figures}
-        copies = {part for part, found in unchanged.items() if found.state == "duplicate"}
-        changed = [part for part in paths if part not in unchanged]
+        changed = [part for part in parts if part not in unchanged]
+        held = {part: known[part] for part in deliveries.held & known.keys()}
+        copies = Copies({**unchanged, **held}, lambda part: self._whole_rows(items.get(part)))
         # Known ones first: one that cannot be read keeps its charges, of which a new one may be a copy. Copies last: whether they still
-        # are some shows when all that is counted is known.
-        for part in [*sorted(changed, key=lambda part: part not in known), *sorted(copies)]:
-            if part in copies and unchanged[part].figures in counted:
+        # are some shows when all that is counted is known; where all is as it was, they are.
+        again = sorted(part for part in unchanged if unchanged[part].state == "duplicate") if changed or gone else []
+        for part in [*sorted(changed, key=lambda part: part not in known), *again]:
+            if part in unchanged and copies.original_of(part, unchanged[part].figures):
                 continue
             self._check_open()
-            for change in self._read(part, paths[part], fingerprints[part], counted):
+            for change in self._read(part, items[part], fingerprints[part], copies):
                 yield change
-                if isinstance(change, Read) and change.figures:
-                    counted.setdefault(change.figures, part)
-                elif isinstance(change, Failed) and part in known and known[part].figures:
-                    counted.setdefault(known[part].figures, part)
+                if isinstance(change, Read):
+                    copies.count(part, change.figures)
+                elif isinstance(change, Failed) and part in known:
+                    copies.count(part, known[part].figures)
+
+    def probe(self) -> Iterator[str]:
+        """List once."""
+        items = self._list()
+        bills = sum(not is_manifest(path) for path in items)
+        yield f"{self._store.place}: holds {bills} files that may be bills, {sum(item.size for item in items.values()):,} bytes"
+        if manifests := len(items) - bills:
+            yield f"{manifests} manifests say which of them count"
 
     def close(self) -> None:
-        """Stop the query that runs."""
+        """Stop the query that runs, and wait for no object store."""
         self._closing.set()
-        if (connection := self._connection) is not None:
+        for connection in [*self._connections]:
             connection.interrupt()
 
     def _check_open(self) -> None:
         if self._closing.is_set():
             raise SourceError("closed while it was being read") from None
 
-    def _list(self) -> dict[str, Path]:
-        """The files, by part, in order of their names."""
-        root = self._settings.path
-        found: dict[str, Path] = {}
-        try:
-            for folder, names, files in os.walk(root, onerror=_raise):
-                names[:] = [name for name in names if not name.startswith(".")]
-                for name in files:
-                    if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                        path = Path(folder, name)
-                        found[path.relative_to(root).as_posix()] = path
-        except OSError as error:
-            raise SourceError(f"{error.filename}: {error.strerror}") from None
-        if not found:
-            raise SourceError(f"{root}: holds no {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
-        return dict(sorted(found.items()))
+    def _list(self) -> dict[str, Item]:
+        """Bills and manifests, by path."""
+        found = {item.path: item for item in self._store.list() if item.path.lower().endswith(BILL_SUFFIXES) or is_manifest(item.path)}
+        if all(map(is_manifest, found)):
+            raise SourceError(f"{self._store.place}: holds no {', '.join(f'*{suffix}' for suffix in BILL_SUFFIXES)}")
+        return found
 
-    def _fingerprint(self, path: Path) -> str:
-        try:
-            status = path.stat()
-        except OSError:
-            return ""
-        # A file that was put in the place of another may have its size and its time, but hardly its inode and never its time of change.
-        return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}:{status.st_ctime_ns}:{self._rules_digest}"
+    def _fingerprint(self, item: Item, mark: str) -> str:
+        return f"{item.version}|{self._rules_digest}" + (f"|{mark}" if mark else "|")
 
-    def _read(self, part: str, path: Path, fingerprint: str, counted: Mapping[str, str]) -> Iterator[Change]:
+    def _read(self, part: str, item: Item, fingerprint: str, copies: Copies) -> Iterator[Change]:
         """One change; its charges can be read until the next is asked for."""
         import duckdb
 
-        unreadable: tuple[type[Exception], ...] = (UnreadableBill, duckdb.Error, OSError, *DAMAGED)
-        scratch = ""
+        unreadable: tuple[type[Exception], ...] = (UnreadableBill, UnreadableItem, duckdb.Error, OSError, *DAMAGED)
+        bill = ""
         try:
-            with TemporaryDirectory(prefix="costwarden-") as scratch, self._open(Path(scratch)) as connection:
-                reading = self._roll_up(connection, path, Path(scratch))
+            with self._opened(item) as (connection, path):
+                bill = str(path)
+                reading = (read_parquet if path.suffix == ".parquet" else read_csv)(connection, path, self._rules)
                 self._check_open()
-                if self._fingerprint(path) != fingerprint:
-                    yield Failed(part=part, message=f"{part}: changed while it was being read; the next refresh tries again")
-                    return
-                yield self._change(connection, part, fingerprint, reading, counted)
+                if not self._store.is_current(item):
+                    raise UnreadableItem(CHANGED)
+                yield self._change(connection, part, fingerprint, reading, copies)
         except unreadable as error:
             self._check_open()
-            sentence = _first_line(error).replace(f"{scratch}/{_link_name(path)}", part)
-            yield Failed(part=part, message=f"{part}: {sentence}")
+            yield Failed(part=part, message=f"{part}: {_first_line(error).replace(bill or part, part)}")
 
-    def _change(self, connection: DuckDBPyConnection, part: str, fingerprint: str, reading: Reading, counted: Mapping[str, str]) -> Change:
-        summary = reading.summary
-        if original := counted.get(summary.figures):
+    def _change(self, connection: DuckDBPyConnection, part: str, fingerprint: str, reading: Reading, copies: Copies) -> Change:
+        figures = reading.figures
+        if copies.needs_whole_rows(figures):
+            figures = f"{figures}/{reading.whole_rows()}"
+        if original := copies.original_of(part, figures):
             message = f"{part}: has the same charges as {original} and is not counted"
-            return Duplicate(part=part, fingerprint=fingerprint, figures=summary.figures, message=message)
+            return Duplicate(part=part, fingerprint=fingerprint, figures=figures, message=message)
         return Read(
             part=part,
             fingerprint=fingerprint,
-            figures=summary.figures,
-            rows=summary.rows,
-            rounded=summary.rounded,
+            figures=figures,
+            rows=reading.summary.rows,
+            rounded=reading.summary.rounded,
             rejected=reading.rejected,
             rejected_rows=[
                 RejectedRow(
@@ -164,33 +162,47 @@ class FocusSource:
             charges=read_charges(connection, self._settings.name, part, self._rules.rates),
         )
 
-    def _roll_up(self, connection: DuckDBPyConnection, path: Path, scratch: Path) -> Reading:
-        if not stat.S_ISREG(path.stat().st_mode):
-            # To open a named pipe is to wait for its writer.
-            raise UnreadableBill("is not a regular file")
-        # DuckDB takes `*` and `[` in a name for a pattern and `year=2026` in a path for a column: it gets a name of ours.
-        link = scratch / _link_name(path)
-        link.symlink_to(path.resolve())
-        if link.suffix == ".parquet":
-            return read_parquet(connection, link, self._rules)
-        return read_csv(connection, link, scratch, self._rules)
+    def _whole_rows(self, item: Item | None) -> str:
+        """Of a part that was not read in this fetch; empty where that cannot be done any more."""
+        import duckdb
+
+        if item is None or not item.path.lower().endswith(".parquet"):
+            return ""
+        try:
+            with self._opened(item) as (connection, path):
+                found = whole_rows(connection, path, self._rules)
+            return found if self._store.is_current(item) else ""
+        except (UnreadableBill, UnreadableItem, duckdb.Error, OSError):
+            self._check_open()
+            return ""
 
     @contextmanager
-    def _open(self, scratch: Path) -> Iterator[DuckDBPyConnection]:
-        with closing(connect(scratch, self._settings.threads, self._settings.memory_mebibytes)) as connection:
-            self._connection = connection
-            try:
-                yield connection
-            finally:
-                self._connection = None
+    def _opened(self, item: Item) -> Iterator[tuple[DuckDBPyConnection, Path]]:
+        """An empty database and the content of `item`, in a folder that is gone afterwards."""
+        with TemporaryDirectory(prefix="costwarden-") as scratch:
+            path = Path(scratch, "bill" + next(suffix for suffix in BILL_SUFFIXES if item.path.lower().endswith(suffix)))
+            self._store.fetch(item, path)
+            with closing(connect(Path(scratch), self._settings.threads, self._settings.memory_mebibytes)) as connection:
+                self._connections.append(connection)
+                try:
+                    yield connection, path
+                finally:
+                    self._connections.remove(connection)
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _open_store(settings: FocusSettings, surroundings: Surroundings, closing: threading.Event) -> Store:
+    if settings.path is not None:
+        return Folder(settings.path)
+    # Their libraries take long to import.
+    from costwarden.sources.object_stores import AzureContainer, GcsPrefix, S3Prefix
 
-
-def _link_name(path: Path) -> str:
-    return "bill" + next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
+    assert settings.url is not None, "FocusSettings sees to it"
+    requests = surroundings.requests
+    if settings.scheme == "s3":
+        return S3Prefix(settings.url, settings.aws or AwsAccess(), requests, closing)
+    if settings.scheme == "gs":
+        return GcsPrefix(settings.url, settings.gcp or GcpAccess(), requests, closing)
+    return AzureContainer(settings.url, settings.azure or AzureAccess(), surroundings.reveal, requests, closing)
 
 
 def _first_line(error: Exception) -> str:

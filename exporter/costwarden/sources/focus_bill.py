@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from costwarden.sources import aws_cur
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
 from costwarden.sources.focus_columns import (
@@ -66,43 +67,76 @@ class Reading(msgspec.Struct, frozen=True):
     unreadable: list[Unreadable]
     """The first of them."""
     notes: tuple[str, ...]
+    figures: str
+    """As `focus_copies` has them; without the whole rows where these would have to be read for it."""
+    whole_rows: Callable[[], str]
+    """Their digest, as long as the connection is open."""
 
 
 def read_parquet(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Reading:
     """Raises `UnreadableBill` and `duckdb.Error`."""
-    table = f"read_parquet({literal(str(path))}, binary_as_string = true, file_row_number = true, hive_partitioning = false)"
-    described = connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()  # noqa: S608
-    columns = {
-        name: Column('"' + described[position][0].replace('"', '""') + '"', described[position][1])
-        for name, position in find_columns([row[0] for row in described]).items()
-    }
-    # The last is DuckDB's number of the row, which says nothing about it.
-    row_hash = _hash('"' + row[0].replace('"', '""') + '"' for row in described if row[0] != "file_row_number")
-    bill = Bill(f"{table} AS file_row", columns, row_hash, line="file_row_number + 1", content="CAST(to_json(file_row) AS VARCHAR)")
+    bill = _parquet_bill(connection, path)
     summary = _roll_up(connection, bill, rules)
     unreadable = _unreadable(connection, bill, rules) if summary.rejected else []
-    return Reading(summary, summary.rejected, unreadable, tuple(_notes(summary, bill)))
+    notes = tuple(_notes(summary, bill))
+    return Reading(summary, summary.rejected, unreadable, notes, summary.figures, lambda: _digest_rows(connection, bill, rules))
 
 
-def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: Rules) -> Reading:
+def whole_rows(connection: DuckDBPyConnection, path: Path, rules: Rules) -> str:
+    """The digest of the whole rows of a Parquet file. Raises `UnreadableBill` and `duckdb.Error`."""
+    return _digest_rows(connection, _parquet_bill(connection, path), rules)
+
+
+def _parquet_bill(connection: DuckDBPyConnection, path: Path) -> Bill:
+    table = f"read_parquet({literal(str(path))}, binary_as_string = true, file_row_number = true, hive_partitioning = false)"
+    described = connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()  # noqa: S608
+    # The last is DuckDB's number of the row, which says nothing about it.
+    names = [row[0] for row in described if row[0] != "file_row_number"]
+    all_columns = [Column('"' + row[0].replace('"', '""') + '"', row[1]) for row in described if row[0] != "file_row_number"]
+    bill = _bill(table, names, all_columns)
+    return msgspec.structs.replace(
+        bill,
+        table=f"{bill.table} AS file_row",
+        line="file_row_number + 1",
+        content="CAST(to_json(file_row) AS VARCHAR)",
+        is_columnar=not aws_cur.is_report(names),
+    )
+
+
+def _bill(table: str, names: Sequence[str], columns: Sequence[Column]) -> Bill:
+    """A file in FOCUS, or a report of AWS as if it were one. Raises `UnreadableBill` where it is neither."""
+    row_hash = _hash(column.reference for column in columns)
+    if aws_cur.is_report(names):
+        table, mapped = aws_cur.as_focus(table, names, columns)
+        return Bill(table, mapped, row_hash, has_nulls=True)
+    return Bill(table, {name: columns[position] for name, position in find_columns(names).items()}, row_hash)
+
+
+def _digest_rows(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> str:
+    """In any order: a sum asks for none."""
+    rows = row_query(bill, rules.rates.first_days, rules.default_currency)
+    (found,) = connection.execute(f"SELECT CAST(sum(identity) AS VARCHAR) FROM ({rows}) WHERE reason = ''").fetchall()  # noqa: S608
+    return found[0] or "0"
+
+
+def read_csv(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Reading:
     """`path` ends in .csv or .csv.gz.
 
-    Raises `UnreadableBill`, `duckdb.Error`, and what reading, decompressing and writing to `scratch` raise.
+    Raises `UnreadableBill`, `duckdb.Error`, and what reading, decompressing and writing beside `path` raise.
     """
     header = read_header(path)
-    positions = find_columns(header)
     types = {f"c{position}": "VARCHAR" for position in range(len(header))}
-    columns = {name: Column(f"c{position}") for name, position in positions.items()}
-    row_hash = _hash(types)
-    bill = Bill(_csv_table(path, types), columns, row_hash, has_nulls=True)
+    columns = [Column(name) for name in types]
+    # Of a CSV file all columns are read anyway.
+    bill = msgspec.structs.replace(_bill(_csv_table(path, types), header, columns), has_nulls=True, sums_rows=True)
     summary = _at_once(connection, bill, path, rules)
     if summary is not None and not summary.rejected:
-        return Reading(summary, {}, [], tuple(_notes(summary, bill)))
+        return Reading(summary, {}, [], tuple(_notes(summary, bill)), summary.figures, str)
     # With lines, and without what breaks a row: slower, for files that have something to tell.
-    copy = scratch / "with_lines.csv"
+    copy = path.with_name("with_lines.csv")
     met = copy_with_lines(path, copy, rules.keep_rejected_rows)
     table = _csv_table(copy, {"line": "BIGINT", "lines": "BIGINT", **types}, header=False)
-    bill = Bill(table, columns, row_hash, line="line", lines="lines", has_nulls=True)
+    bill = msgspec.structs.replace(_bill(table, header, columns), line="line", lines="lines", has_nulls=True, sums_rows=True)
     summary = _roll_up(connection, bill, rules)
     if _rows_seen(summary) != met.rows:
         raise UnreadableBill(f"has {met.rows} rows, of which DuckDB reads {_rows_seen(summary)}")
@@ -113,7 +147,7 @@ def read_csv(connection: DuckDBPyConnection, path: Path, scratch: Path, rules: R
     unreadable += [Unreadable(row.line, "broken_row", row.detail, row.content) for row in met.first_broken]
     unreadable = sorted(unreadable, key=lambda row: row.line)[: rules.keep_rejected_rows]
     rejected = {**summary.rejected, "broken_row": met.broken} if met.broken else summary.rejected
-    return Reading(summary, rejected, unreadable, tuple(_notes(summary, bill, met.undecodable)))
+    return Reading(summary, rejected, unreadable, tuple(_notes(summary, bill, met.undecodable)), summary.figures, str)
 
 
 def _at_once(connection: DuckDBPyConnection, bill: Bill, path: Path, rules: Rules) -> Summary | None:

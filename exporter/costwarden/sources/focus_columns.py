@@ -94,6 +94,10 @@ class Bill(msgspec.Struct, frozen=True):
     """SQL of the row's text."""
     has_nulls: bool = False
     """Whether the reader gives NULL for `NULLS` already."""
+    is_columnar: bool = False
+    """Whether columns can be read apart, so that several passes over some of them cost less than one over all."""
+    sums_rows: bool = False
+    """Whether the rollup makes the digest of the whole rows too."""
 
 
 def find_columns(names: Sequence[str]) -> dict[str, int]:
@@ -126,14 +130,11 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
     or cannot be read, is_rounded, reason (empty where the row is readable), identity (the hash of the whole row), and the text of day
     and costs (`…_text`). What is not selected is not computed.
     """
-    renamed = ", ".join(f"{column.reference} AS {_raw(name)}" for name, column in bill.columns.items())
+    renamed = ", ".join(f"{column.reference} AS {raw(name)}" for name, column in bill.columns.items())
     texts = [f"{_text(bill, name)} AS {cost}_text" for cost, name in COST_COLUMNS.items()]
-    by_text = {cost: name for cost, name in COST_COLUMNS.items() if name in bill.columns and not _is_exact(bill, name)}
+    by_text = {cost: name for cost, name in COST_COLUMNS.items() if name in bill.columns and not is_exact(bill, name)}
     plain = ["*", *(f"CASE WHEN is_odd THEN plain({_text(bill, name)}) END AS {cost}_plain" for cost, name in by_text.items())]
-    dimensions = [
-        f"coalesce({', '.join([*(_text(bill, name) for name in names if name in bill.columns), 'CAST(NULL AS VARCHAR)'])}) AS {dimension}"
-        for dimension, names in DIMENSIONS.items()
-    ]
+    dimensions = _dimensions(bill)
     costs = [f"{_cost(bill, cost, name)} AS {cost}" for cost, name in COST_COLUMNS.items()]
     rounded = " OR ".join(["false", *(f"coalesce(is_finer({cost}_plain), false)" for cost in by_text)])
     return f"""
@@ -146,10 +147,27 @@ def row_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str |
                    {renamed} FROM {bill.table}))))"""  # noqa: S608
 
 
+def value_query(bill: Bill, rate_days: Mapping[str, date], default_currency: str | None) -> str:
+    """SQL of reason, charge_date, billing_currency and the dimensions, as `row_query` has them, from a row with `charge_date` and the
+    columns of the file as `raw` names them: for rows whose days and costs are known to be readable."""
+    days = " ".join(f"WHEN {literal(currency)} THEN DATE '{max(day, FIRST_DAY)}'" for currency, day in rate_days.items())
+    currency = _currency(bill, rate_days, default_currency)
+    reason = f"""CASE WHEN charge_date >= CASE {currency} {days} END THEN ''
+      WHEN {currency} IS NULL THEN 'missing_currency' ELSE 'no_exchange_rate' END"""
+    return ", ".join([f"{reason} AS reason", "charge_date", f"{currency} AS billing_currency", *_dimensions(bill)])
+
+
+def _dimensions(bill: Bill) -> list[str]:
+    return [
+        f"coalesce({', '.join([*(_text(bill, name) for name in names if name in bill.columns), 'CAST(NULL AS VARCHAR)'])}) AS {dimension}"
+        for dimension, names in DIMENSIONS.items()
+    ]
+
+
 def is_given(bill: Bill, cost: str) -> str:
     """SQL of whether a row of `row_query` gives this cost."""
     name = COST_COLUMNS[cost]
-    return f"{_text(bill, name) if _is_text(bill, name) else _raw(name)} IS NOT NULL" if name in bill.columns else "false"
+    return f"{_text(bill, name) if _is_text(bill, name) else raw(name)} IS NOT NULL" if name in bill.columns else "false"
 
 
 def _reason(bill: Bill, rate_days: Mapping[str, date]) -> str:
@@ -175,7 +193,7 @@ def _text(bill: Bill, name: str) -> str:
     """SQL of a column as text, NULL where it stands for nothing."""
     if name not in bill.columns:
         return "CAST(NULL AS VARCHAR)"
-    x = _raw(name)
+    x = raw(name)
     if _is_text(bill, name):
         return x if bill.has_nulls else f"CASE WHEN {x} NOT IN ({', '.join(map(literal, NULLS))}) THEN {x} END"
     return f"CAST(to_json({x}) AS VARCHAR)" if name == "Tags" else f"CAST({x} AS VARCHAR)"
@@ -185,9 +203,9 @@ def _day(bill: Bill) -> str:
     kind = bill.columns[DAY].type
     if kind == "TIMESTAMP_NS":
         # DuckDB rounds the last nanosecond of a day up to the next.
-        return f"DATE '1970-01-01' + CAST(epoch_ns({_raw(DAY)}) // 86400000000000 AS INTEGER)"
+        return f"DATE '1970-01-01' + CAST(epoch_ns({raw(DAY)}) // 86400000000000 AS INTEGER)"
     if kind.startswith(("DATE", "TIMESTAMP")):
-        return f"CAST({_raw(DAY)} AS DATE)"
+        return f"CAST({raw(DAY)} AS DATE)"
     # The session's zone is UTC: that of times without one, and that in which the day is taken.
     x = _text(bill, DAY)
     return f"CAST(coalesce(TRY_CAST({x} AS TIMESTAMPTZ), TRY_CAST(trim({x}) AS TIMESTAMPTZ)) AS DATE)"
@@ -207,8 +225,8 @@ def _is_odd(bill: Bill) -> str:
     if texts:
         # DuckDB takes 1_000 for 1000.
         odd += [f"contains(concat({', '.join(texts)}), '{sign}')" for sign in "eE_"]
-    odd += [f"NOT ({_is_short(_raw(name))})" for name in names if bill.columns[name].type == "DOUBLE"]
-    odd += ["true" for name in names if bill.columns[name].type != "DOUBLE" and not (_is_text(bill, name) or _is_exact(bill, name))]
+    odd += [f"NOT ({is_short(raw(name))})" for name in names if bill.columns[name].type == "DOUBLE"]
+    odd += ["true" for name in names if bill.columns[name].type != "DOUBLE" and not (_is_text(bill, name) or is_exact(bill, name))]
     return f"coalesce({' OR '.join(odd)}, false)" if odd else "false"
 
 
@@ -216,18 +234,18 @@ def _cost(bill: Bill, cost: str, name: str) -> str:
     """SQL of the exact cost."""
     if name not in bill.columns:
         return "CAST(0 AS DECIMAL(38, 24))"
-    if _is_exact(bill, name):
-        return f"TRY_CAST({_raw(name)} AS DECIMAL({WHOLE_DIGITS + _scale(bill, name)}, {_scale(bill, name)}))"
+    if is_exact(bill, name):
+        return f"TRY_CAST({raw(name)} AS DECIMAL({WHOLE_DIGITS + _scale(bill, name)}, {_scale(bill, name)}))"
     from_text = f"TRY_CAST({cost}_plain AS {_COST})"
     if _is_text(bill, name):
         return f"CASE WHEN is_odd THEN {from_text} ELSE TRY_CAST({_text(bill, name)} AS {_COST}) END"
     if bill.columns[name].type != "DOUBLE":
         return from_text
-    x = _raw(name)
-    return f"CASE WHEN {_is_short(x)} THEN from_picos(whole_picos({x})) ELSE {from_text} END"
+    x = raw(name)
+    return f"CASE WHEN {is_short(x)} THEN from_picos(whole_picos({x})) ELSE {from_text} END"
 
 
-def _is_exact(bill: Bill, name: str) -> bool:
+def is_exact(bill: Bill, name: str) -> bool:
     """Whether DuckDB sums the column as it is without loss."""
     return bill.columns[name].type.startswith("DECIMAL") and _scale(bill, name) <= 24
 
@@ -237,13 +255,15 @@ def _scale(bill: Bill, name: str) -> int:
     return int(bill.columns[name].type.rstrip(")").split(",")[1])
 
 
-def _is_short(x: str) -> str:
+def is_short(x: str) -> str:
+    """SQL of whether a double is a whole number of picos."""
     # The shortest decimal that reads as the same double is what the provider wrote. Up to 15 digits have only one such decimal, so a
     # whole number of picos that divides back to the same double is it, without a detour by text.
     return f"abs({x}) < 999 AND CAST(whole_picos({x}) AS DOUBLE) / 1e12 = {x}"
 
 
-def _raw(name: str) -> str:
+def raw(name: str) -> str:
+    """SQL of a column of the file, by FOCUS's name."""
     # With a prefix: `tags` and `Tags` are one name in SQL.
     return f"file_{name}"
 

@@ -18,6 +18,7 @@ from costwarden.model import Charge
 from costwarden.sources.attribution import Attribution, parse_tags
 from costwarden.sources.currency import Rates
 from costwarden.sources.focus_columns import COSTS, DIMENSIONS, MACROS, Bill, is_given, row_query
+from costwarden.sources.focus_sums import fill_from_plain
 from costwarden.sources.settings import TARGETS
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Summary(msgspec.Struct, frozen=True):
     uncosted: Mapping[str, int]
     """Cost -> rows that do not give it; it counts as 0."""
     figures: str
-    """Digest of the readable rows, all their columns included, and of the charges; in any order. Empty where there are none."""
+    """Digest of the charges and, where the bill `sums_rows`, of the readable rows with all their columns; in any order. Empty where there
+    are none."""
 
 
 def connect(scratch: Path, threads: int, memory_mebibytes: int) -> DuckDBPyConnection:
@@ -91,12 +93,8 @@ def roll_up(connection: DuckDBPyConnection, bill: Bill, attribution: Attribution
     connection.execute("DROP VIEW IF EXISTS readable")
     for table in ("rows_by_value", "combinations", "attributed", "rollup"):
         connection.execute(f"DROP TABLE IF EXISTS {table}")
-    uncosted = ", ".join(f"count(*) FILTER (NOT ({is_given(bill, cost)})) AS no_{cost}" for cost in COSTS[1:])
-    connection.execute(f"""
-        CREATE TABLE rows_by_value AS
-        SELECT reason, charge_date, billing_currency, {", ".join(DIMENSIONS)},
-               count(*) AS row_count, count(*) FILTER (is_rounded) AS rounded, sum(identity) AS identities, {uncosted}, {_SUMS}
-        FROM ({row_query(bill, rates.first_days, default_currency)}) GROUP BY ALL""")  # noqa: S608
+    if not fill_from_plain(connection, bill, rates.first_days, default_currency):
+        _fill(connection, bill, rates, default_currency)
     trimmed = ", ".join(f"coalesce(trim({name}), '') AS {name}" for name in DIMENSIONS)
     connection.execute(f"CREATE VIEW readable AS SELECT * REPLACE ({trimmed}) FROM rows_by_value WHERE reason = ''")  # noqa: S608
     connection.execute(f"""
@@ -111,7 +109,18 @@ def roll_up(connection: DuckDBPyConnection, bill: Bill, attribution: Attribution
                CAST(sum(readable.row_count) AS BIGINT) AS row_count
         FROM readable JOIN combinations USING ({", ".join(_COMBINATION)}) JOIN attributed USING (combination)
         GROUP BY ALL""")  # noqa: S608
-    return _summary(connection, untagged)
+    return _summary(connection, untagged, sums_rows=bill.sums_rows)
+
+
+def _fill(connection: DuckDBPyConnection, bill: Bill, rates: Rates, default_currency: str | None) -> None:
+    """Fill `rows_by_value` from any bill."""
+    uncosted = ", ".join(f"count(*) FILTER (NOT ({is_given(bill, cost)})) AS no_{cost}" for cost in COSTS[1:])
+    connection.execute(f"""
+        CREATE TABLE rows_by_value AS
+        SELECT reason, charge_date, billing_currency, {", ".join(DIMENSIONS)},
+               count(*) AS row_count, count(*) FILTER (is_rounded) AS rounded,
+               {"sum(identity)" if bill.sums_rows else "0"} AS identities, {uncosted}, {_SUMS}
+        FROM ({row_query(bill, rates.first_days, default_currency)}) GROUP BY ALL""")  # noqa: S608
 
 
 def read_charges(connection: DuckDBPyConnection, source: str, part: str, rates: Rates) -> Iterator[Charge]:
@@ -176,7 +185,7 @@ def _attribute(connection: DuckDBPyConnection, attribution: Attribution) -> int:
     return untagged
 
 
-def _summary(connection: DuckDBPyConnection, untagged: int) -> Summary:
+def _summary(connection: DuckDBPyConnection, untagged: int, *, sums_rows: bool) -> Summary:
     totals = ", ".join(f"coalesce(sum(no_{cost}), 0)" for cost in COSTS[1:])
     query = f"SELECT coalesce(sum(row_count), 0), coalesce(sum(rounded), 0), {totals} FROM rows_by_value WHERE reason = ''"  # noqa: S608
     rows, rounded, *uncosted = map(int, connection.execute(query).fetchall()[0])
@@ -191,5 +200,5 @@ def _summary(connection: DuckDBPyConnection, untagged: int) -> Summary:
         rejected={reason: int(count) for reason, count in connection.execute(rejected).fetchall()},
         untagged=untagged,
         uncosted={cost: count for cost, count in zip(COSTS[1:], uncosted, strict=True) if count},
-        figures=f"{charges}:{exclusive:x}:{identities}" if charges else "",
+        figures=(f"{charges}:{exclusive:x}" + (f"/{identities}" if sums_rows else "")) if charges else "",
     )

@@ -1,39 +1,23 @@
-"""Runs the sources on schedule: each in a thread of its own, so that one that hangs or fails leaves the others alone."""
+"""Runs the sources on schedule: each in threads of its own, so that one that hangs, fails or answers garbage leaves the others alone."""
 
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
-from typing import TypeVar
 
-import msgspec
 import structlog
 
-from costwarden.ledger import Connection, Ledger, LedgerUnavailable
-from costwarden.ledger.charges import (
-    Part,
-    Refresh,
-    charge_row,
-    clear_staged,
-    forget_sources,
-    mark_failed,
-    overlaps,
-    read_parts,
-    record_refresh,
-    remove_part,
-    replace_part,
-    stage_charges,
-)
-from costwarden.model import MICROS_PER_SECOND
-from costwarden.sources import Change, Failed, Gone, KnownPart, Read, Source, SourceError, open_source
-from costwarden.sources.settings import AttributionSettings, ExchangeRates, SourceSettings
-
-# Charges a transaction: about 10 ms, the time by which a budget check may have to wait for a bill.
-BATCH = 500
-CLEAR_BATCH = 5_000
+from costwarden.config import ConfigError
+from costwarden.ledger import Ledger, LedgerUnavailable
+from costwarden.ledger.charges import Refresh, forget_sources, record_refresh
+from costwarden.model import from_micros
+from costwarden.sources import SourceError
+from costwarden.sources.settings import AttributionSettings, DailySchedule, ExchangeRates, SourceSettings
+from costwarden.sources.windows import Window, usual_window
+from costwarden.sync.reading import Reading
+from costwarden.sync.refresh import BeingRead, refresh
 
 # A source that failed is tried again after this, then twice this, and so on up to its interval.
 FIRST_RETRY_SECONDS = 30.0
@@ -41,127 +25,13 @@ FIRST_RETRY_SECONDS = 30.0
 # What stop() waits for threads before it leaves them behind; they are daemons and write nothing any more.
 STOP_SECONDS = 5.0
 
-T = TypeVar("T")
-
 Wait = Callable[[threading.Event, float], bool]
 """Waits for an event, or for so many seconds."""
 
+Open = Callable[[SourceSettings, AttributionSettings, ExchangeRates], Reading]
+"""Opens a source for the ledger."""
+
 log = structlog.get_logger(__name__)
-
-
-def refresh(ledger: Ledger, name: str, source: Source, now: Callable[[], int], cancelled: Callable[[], bool] = lambda: False) -> Refresh:
-    """Read what has changed in `source` and put it in force, in one transaction; one refresh of a source at a time.
-
-    What the source raises becomes the `failure` of the answer, and all figures stay as they were. Raises `LedgerUnavailable`.
-    """
-    began, requests = now(), source.requests
-
-    def outcome(failure: str = "") -> Refresh:
-        made = source.requests - requests
-        duration = (now() - began) / MICROS_PER_SECOND
-        return Refresh(at=began, duration_seconds=duration, failure=failure, requests=made, request_cost=made * source.request_cost)
-
-    try:
-        changes = _gather(ledger, name, source, now, cancelled)
-        succeeded = outcome()
-        if not cancelled():
-            ledger.write(partial(changes.publish, source=name, refresh=succeeded))
-            changes.report(name)
-            _clear(ledger, name)
-        return succeeded
-    except SourceError as error:
-        failed = outcome(str(error))
-        log.warning("source not read; its figures stay", source=name, error=failed.failure)
-    except LedgerUnavailable:
-        raise
-    except Exception as error:
-        failed = outcome(f"{type(error).__name__}: {error}")
-        log.exception("source raised; its figures stay", source=name)
-    if not cancelled():
-        ledger.write(partial(record_refresh, source=name, refresh=failed))
-    return failed
-
-
-def _gather(ledger: Ledger, name: str, source: Source, now: Callable[[], int], cancelled: Callable[[], bool]) -> "_Changes":
-    """What has changed, its charges staged."""
-    _clear(ledger, name)
-    with ledger.read() as connection:
-        known = {part.part: KnownPart(part.state, part.fingerprint, part.figures) for _, part in read_parts(connection, name)}
-    changes = _Changes()
-    for change in source.fetch(known):
-        changes.add(change, now())
-        if isinstance(change, Read):
-            for rows in _batches(map(charge_row, change.charges), BATCH):
-                if cancelled():
-                    raise SourceError("ended while it was being read")
-                ledger.write(partial(stage_charges, rows=rows))
-    if changes.read:
-        with ledger.read() as connection:
-            changes.annotate(overlaps(connection, name, changes.replaced()))
-    return changes
-
-
-def _clear(ledger: Ledger, name: str) -> None:
-    while ledger.write(partial(clear_staged, source=name, limit=CLEAR_BATCH)) == CLEAR_BATCH:
-        pass
-
-
-class _Changes:
-    """What a refresh has found, to be put in force together."""
-
-    def __init__(self) -> None:
-        self.read: list[tuple[Part, Read | None]] = []
-        self._failed: list[tuple[Failed, int]] = []
-        self._gone: list[str] = []
-
-    def add(self, change: Change, at: int) -> None:
-        if isinstance(change, Gone):
-            self._gone.append(change.part)
-        elif isinstance(change, Failed):
-            self._failed.append((change, at))
-        else:
-            read = change if isinstance(change, Read) else None
-            part = Part(
-                part=change.part,
-                state="ok" if read else "duplicate",
-                fingerprint=change.fingerprint,
-                figures=change.figures,
-                message=change.message,
-                rows=read.rows if read else 0,
-                rounded=read.rounded if read else 0,
-                read_at=at,
-            )
-            # The charges hold on to the source's database; they are staged by now or will be at once.
-            self.read.append((part, msgspec.structs.replace(read, charges=()) if read else None))
-
-    def replaced(self) -> list[str]:
-        """The parts whose charges in force go."""
-        return [*self._gone, *(part.part for part, _ in self.read)]
-
-    def annotate(self, messages: dict[str, str]) -> None:
-        self.read = [
-            (msgspec.structs.replace(part, message="; ".join(filter(None, (part.message, messages.get(part.part))))), read)
-            for part, read in self.read
-        ]
-
-    def publish(self, connection: Connection, source: str, refresh: Refresh) -> None:
-        for name in self._gone:
-            remove_part(connection, source, name)
-        for part, read in self.read:
-            replace_part(connection, source, part, read.rejected if read else {}, read.rejected_rows if read else ())
-        for failed, at in self._failed:
-            mark_failed(connection, source, failed.part, failed.message, at)
-        record_refresh(connection, source, refresh)
-
-    def report(self, source: str) -> None:
-        for failed, _ in self._failed:
-            log.warning("part not read; its figures stay", source=source, error=failed.message)
-        for part, read in self.read:
-            log.info(
-                "part read", source=source, part=part.part, rows=part.rows, rejected=dict(read.rejected) if read else {}, note=part.message
-            )
-        if self._gone:
-            log.info("parts gone", source=source, parts=self._gone)
 
 
 class Scheduler:
@@ -178,7 +48,7 @@ class Scheduler:
         rates: ExchangeRates,
         *,
         now: Callable[[], int],
-        open_source: Callable[[SourceSettings, AttributionSettings, ExchangeRates], Source] = open_source,
+        open_source: Open,
         wait: Wait = threading.Event.wait,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -237,13 +107,13 @@ class Scheduler:
 
 
 class _Loop:
-    """One source and its thread."""
+    """One source: a thread that waits, and one for each refresh, which is left behind where it hangs."""
 
     def __init__(
         self,
         ledger: Ledger,
         settings: SourceSettings,
-        open_it: Callable[[], Source],
+        open_it: Callable[[], Reading],
         now: Callable[[], int],
         wait: Wait,
         draw: Callable[[], float],
@@ -251,7 +121,7 @@ class _Loop:
         self.name = settings.name
         self._ledger, self._settings, self._open = ledger, settings, open_it
         self._now, self._wait, self._draw = now, wait, draw
-        self._source: Source | None = None
+        self._attempt: _Attempt | None = None
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"source-{self.name}", daemon=True)
@@ -265,8 +135,8 @@ class _Loop:
     def stop(self) -> None:
         self._stopping.set()
         self._woken.set()
-        if self._source is not None:
-            self._source.close()
+        if (attempt := self._attempt) is not None:
+            attempt.end()
 
     def join(self, seconds: float) -> bool:
         self._thread.join(seconds)
@@ -289,20 +159,48 @@ class _Loop:
 
     def _refresh(self) -> bool:
         """Whether it succeeded."""
-        try:
-            if self._source is None:
-                self._source = self._open()
-        except Exception as error:
-            log.exception("source not opened", source=self.name)
-            return self._note_failure(f"{type(error).__name__}: {error}")
-        # stop() closes a source only once it is open.
+        if (hanging := self._attempt) is not None and not hanging.ended(0.0):
+            # One thread that hangs is enough.
+            return self._note_failure("the refresh before this one still hangs")
+        self._attempt = attempt = _Attempt(self.name, self._read)
         if self._stopping.is_set():
             return True
+        attempt.start()
+        deadline = time.monotonic() + self._settings.timeout_seconds
+        while not attempt.ended(max(0.0, min(1.0, deadline - time.monotonic()))):
+            if self._stopping.is_set():
+                return attempt.ended(STOP_SECONDS)
+            if time.monotonic() >= deadline:
+                attempt.end()
+                log.error("source hangs; its refresh is given up", source=self.name, seconds=self._settings.timeout_seconds)
+                return self._note_failure(f"did not end within {self._settings.timeout_seconds:g} s (`timeout_seconds`) and was given up")
+        return attempt.succeeded
+
+    def _read(self, attempt: "_Attempt") -> bool:
         try:
-            return not refresh(self._ledger, self.name, self._source, self._now, self._stopping.is_set).failure
+            # A new one each time: what a source that hung or failed has left behind is not used again.
+            reading = self._open()
+        except (SourceError, ConfigError) as error:
+            log.warning("source not opened; its figures stay", source=self.name, error=str(error))
+            return attempt.cancelled() or self._note_failure(str(error))
+        except Exception as error:
+            log.exception("source not opened; its figures stay", source=self.name)
+            return attempt.cancelled() or self._note_failure(f"{type(error).__name__}: {error}")
+        attempt.opened(reading)
+        try:
+            done = refresh(self._ledger, self.name, reading, self._now, window=self._window(), cancelled=attempt.cancelled)
+            return not done.failure
+        except BeingRead as error:
+            log.info("source not read", source=self.name, reason=str(error))
+            return False
         except LedgerUnavailable as error:
             log.error("source not read: the ledger does not write", source=self.name, error=str(error))
             return False
+
+    def _window(self) -> Window | None:
+        if not isinstance(self._settings, DailySchedule):
+            return None
+        return usual_window(from_micros(self._now()).date(), self._settings.history_days, self._settings.reread_days)
 
     def _note_failure(self, sentence: str) -> bool:
         attempt = Refresh(at=self._now(), duration_seconds=0.0, failure=sentence)
@@ -311,6 +209,37 @@ class _Loop:
         return False
 
 
-def _batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while batch := list(islice(items, size)):
-        yield batch
+class _Attempt:
+    """One refresh in a thread of its own."""
+
+    def __init__(self, name: str, read: "Callable[[_Attempt], bool]") -> None:
+        self._read = read
+        self._reading: Reading | None = None
+        self._ending = threading.Event()
+        self.succeeded = False
+        self._thread = threading.Thread(target=self._run, name=f"refresh-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def opened(self, reading: Reading) -> None:
+        self._reading = reading
+        if self._ending.is_set():
+            reading.source.close()
+
+    def end(self) -> None:
+        """Have it write nothing any more, and end as soon as its source lets it."""
+        self._ending.set()
+        if (reading := self._reading) is not None:
+            reading.source.close()
+
+    def cancelled(self) -> bool:
+        return self._ending.is_set()
+
+    def ended(self, seconds: float) -> bool:
+        """Whether it ends within so many seconds."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        self.succeeded = self._read(self)
