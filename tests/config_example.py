@@ -4,7 +4,7 @@ import textwrap
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -35,8 +35,16 @@ EXAMPLES: dict[str, Any] = {
         "jwt": {"jwks_url": "https://id.example.com/keys", "issuer": "https://id.example.com", "audience": ["costwarden"]},
     },
     "sources": [
-        {"name": "aws", "path": "bills/aws"},
+        {"name": "bills", "path": "bills/aws"},
         {"name": "oracle", "path": "/var/lib/bills/oracle", "default_currency": "EUR", "interval_seconds": 3600},
+        {"type": "aws", "name": "aws", "accounts": [{"role_arn": "arn:aws:iam::111122223333:role/costwarden", "external_id": "acme-4711"}]},
+        {"type": "gcp", "name": "gcp", "table": "acme-billing.export.gcp_billing_export_v1_0123AB_4567CD_89EF01"},
+        {"type": "azure", "name": "azure", "scopes": ["/subscriptions/00000000-0000-0000-0000-000000000000"]},
+        {"type": "kubernetes", "name": "prod-eu", "url": "http://opencost.opencost.svc:9003", "cluster": "prod-eu", "billed_by": "aws"},
+        {"type": "openai", "name": "openai", "admin_key": {"file": "secrets/openai-admin-key"}},
+        {"type": "anthropic", "name": "anthropic", "admin_key": {"env": "ANTHROPIC_ADMIN_KEY"}},
+        {"type": "bedrock", "name": "bedrock", "regions": ["us-east-1", "eu-west-1"]},
+        {"type": "vertex", "name": "vertex", "projects": ["acme-prod"]},
     ],
     "attribution": {
         "rules": [
@@ -93,6 +101,13 @@ EXAMPLES: dict[str, Any] = {
             "cool_down_minutes": 240,
         },
     ],
+    "cloudwatch": {"sns_topic_arn": "arn:aws:sns:us-east-1:123456789012:visualneurons-cost-alerts"},
+    "reconciliation": {
+        "providers": [
+            {"provider": "openai", "usage_providers": ["openai"], "models": ["gpt-[0-9]*", "o3*"], "bills": [{"provider": "openai"}]},
+            {"provider": "azure-openai", "usage_providers": ["azure"], "bills": [{"provider": "azure", "services": ["*OpenAI*"]}]},
+        ]
+    },
     "otlp": {"cached_tokens": {"my-own-tracer": "excluded"}},
     "cloud_budgets": [
         {"name": "aws", "monthly_limit_usd": 10000, "scope": {"provider": "aws"}},
@@ -143,7 +158,7 @@ def _section(model: type[BaseModel], examples: dict[str, Any], indent: str) -> l
         elif inner and _is_section(field):
             lines += [f"{indent}{name}:", *_section(inner[0], examples.get(name, {}), indent + INDENT)]
         elif inner and name in examples:
-            lines += [f"{indent}{name}:", *_entries(inner[0], examples[name], indent + INDENT)]
+            lines += [f"{indent}{name}:", *_entries(inner, examples[name], indent + INDENT)]
         elif inner:
             lines += [f"{indent}{name}:", *(line for entry in _default(field) for line in _entry(entry, indent + INDENT))]
         else:
@@ -151,14 +166,29 @@ def _section(model: type[BaseModel], examples: dict[str, Any], indent: str) -> l
     return lines
 
 
-def _entries(model: type[BaseModel], examples: Any, indent: str) -> list[str]:
-    """The first entry has every key and its comment, the others what they set."""
+def _entries(models: list[type[BaseModel]], examples: Any, indent: str) -> list[str]:
+    """The first entry of each kind has every key and its comment, the others what they set."""
     if isinstance(examples, dict):
-        return [line for key, entries in examples.items() for line in (f"{indent}{key}:", *_entries(model, entries, indent + INDENT))]
-    first, *others = examples
-    lines = _section(model, first, indent + INDENT)
-    lines[0] = f"{indent}- {lines[0].strip()}"
-    return lines + [line for entry in others for line in _entry(entry, indent)]
+        return [line for key, entries in examples.items() for line in (f"{indent}{key}:", *_entries(models, entries, indent + INDENT))]
+    lines: list[str] = []
+    unseen = list(models)
+    for entry in examples:
+        model = next((found for found in models if is_kind(found, entry)), models[0])
+        if model not in unseen:
+            lines += _entry(entry, indent)
+            continue
+        unseen.remove(model)
+        if len(models) > 1:
+            lines += ["", *_comment(" ".join((model.__doc__ or "").split("\n\n")[0].split()), indent)]
+        first, *rest = _section(model, entry, indent + INDENT)
+        lines += [f"{indent}- {first.strip()}", *rest]
+    assert not unseen or len(models) == 1, f"no example of {unseen}: mend EXAMPLES"
+    return lines
+
+
+def is_kind(model: type[BaseModel], entry: dict[str, Any]) -> bool:
+    """Whether an entry of a list is of this model, told by its `type`."""
+    return "type" in model.model_fields and entry.get("type", "focus") in get_args(model.model_fields["type"].annotation)
 
 
 def _entry(entry: dict[str, Any], indent: str) -> list[str]:
@@ -173,11 +203,12 @@ def _about(field: FieldInfo, inner: list[type[BaseModel]], is_example: bool) -> 
     paragraphs = [field.description or ""]
     if is_example or _is_section(field):
         # The later paragraphs of a docstring are for those who read the code.
-        paragraphs += [model.__doc__.split("\n\n")[0] for model in inner if model.__doc__]
+        paragraphs += [model.__doc__.split("\n\n")[0] for model in inner if model.__doc__ and len(inner) == 1]
     if field.is_required():
         paragraphs[0] += " Required."
     elif is_example and not (inner and _is_section(field)):
-        paragraphs[0] += f" Default: `{_flow(_default(field))}`."
+        default = _flow(_default(field))
+        paragraphs[0] += f" Default: `{default}`." if len(default) < WIDTH else " Default: `costwarden check-config --effective` prints it."
     return "\n".join(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -31,20 +32,21 @@ CONFIG: dict[str, Any] = {
 
 
 class Costwarden:
-    """`costwarden serve` on a free port."""
+    """`costwarden serve` on a free port; `sections` are added to its configuration, `environment` to its environment."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, environment: Mapping[str, str] | None = None, **sections: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._environment = environment
         self.url = f"http://127.0.0.1:{port}"
         self._config = folder / "costwarden.yaml"
-        self._config.write_text(yaml.safe_dump({**CONFIG, "server": {"port": port}}), encoding="utf-8")
+        self._config.write_text(yaml.safe_dump({**CONFIG, **sections, "server": {"port": port}}), encoding="utf-8")
         self._processes = Processes(folder / "logs")
         self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
 
     def start(self) -> None:
         """Start it, also again after `kill`; returns when it is ready."""
-        self._processes.launch("costwarden", [sys.executable, "-m", "costwarden", "serve", "--config", self._config])
+        self._processes.launch("costwarden", [sys.executable, "-m", "costwarden", "serve", "--config", self._config], self._environment)
         self._processes.await_ready("costwarden", self._answers)
 
     def _answers(self) -> bool:

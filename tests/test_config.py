@@ -66,7 +66,9 @@ def test_a_mistake_is_told_with_file_key_value_and_rule(name):
 
 def rules() -> Iterator[str]:
     """The message of each `raise ValueError` in a module that a configuration is checked by, as a pattern."""
-    for path in (PACKAGE / "config.py", PACKAGE / "settings.py", *PACKAGE.glob("*/settings.py")):
+    # What a file of exchange rates may not say is in tests/sources/test_currency.py.
+    of_sources = [path for path in PACKAGE.glob("*/settings/*.py") if path.name != "currency.py"]
+    for path in (PACKAGE / "config.py", PACKAGE / "settings.py", *PACKAGE.glob("*/settings.py"), *of_sources):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Raise(exc=ast.Call(func=ast.Name(id="ValueError"), args=[ast.Constant(value=str(text))])):
@@ -387,8 +389,11 @@ def keys_missing(model: type[BaseModel], section: Any, where: str = "") -> Itera
             yield f"{where}{name}"
         # What `attribution.defaults` has is explained under `attribution.rules`, and what a secret has under `auth.tokens`.
         elif name != "defaults" and section[name] is not None:
-            for inner in models_in(field.annotation):
-                yield from keys_missing(inner, section[name], f"{where}{name}.")
+            inner = models_in(field.annotation)
+            for kind in inner:
+                # Of what is told apart by `type`, the first entry of each type stands for all of it.
+                entries = [one for one in section[name] if config_example.is_kind(kind, one)] if len(inner) > 1 else section[name]
+                yield from keys_missing(kind, entries, f"{where}{name}.")
 
 
 def test_the_example_lacks_no_key(project):

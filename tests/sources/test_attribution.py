@@ -2,8 +2,9 @@
 
 import pytest
 
-from costwarden.sources.attribution import Attribution, parse_tags
+from costwarden.sources.attribution import Attribution, parse_tags, value_before_and_after
 from costwarden.sources.settings import AttributionSettings
+from costwarden.sources.settings.attribution import ComparedRules
 
 COLUMNS = {"provider_name": "aws", "billing_account_id": "111122223333", "sub_account_id": "444455556666", "service_name": "Amazon Bedrock"}
 
@@ -64,6 +65,27 @@ def test_the_first_rule_that_sets_a_target_wins_and_targets_do_not_meet(attribut
 def test_the_defaults_can_be_replaced():
     settings = AttributionSettings.model_validate({"defaults": [{"target": "team", "origins": ["tag:squad"]}]})
     assert Attribution(settings).attribute(COLUMNS, {"squad": "a", "team": "b", "env": "prod"}) == ("a", "", "", "")
+
+
+def test_the_keys_of_tags_that_rules_read_are_told_as_they_are_written_and_once():
+    rules = [
+        {"target": "team", "origins": ["tag:CostCenter", "sub_account_id", "tag: squad "]},
+        {"target": "feature", "origins": ["tag:CostCenter"]},
+    ]
+    settings = AttributionSettings.model_validate({"rules": rules, "defaults": [{"target": "team", "origins": ["tag:team"]}]})
+    assert settings.tag_keys == ("CostCenter", "squad", "team")
+    assert AttributionSettings().tag_keys == ("team", "feature", "tenant_id", "tenant", "environment", "env")
+
+
+def test_two_sets_of_rules_are_asked_at_once():
+    before = AttributionSettings.model_validate({"rules": [{"target": "team", "origins": ["tag:squad"]}]})
+    after = AttributionSettings.model_validate({"defaults": [{"target": "environment", "origins": ["tag:stage"]}]})
+    both = ComparedRules.of(before, after)
+    assert set(both.tag_keys) == {*before.tag_keys, *after.tag_keys}
+    tags = {"squad": "1:red", "feature": "chat", "stage": "prod"}
+    found = [value_before_and_after(text) for text in Attribution(both).attribute(COLUMNS, tags)]
+    assert found == [("1:red", ""), ("chat", ""), ("", ""), ("", "prod")]
+    assert found == list(zip(Attribution(before).attribute(COLUMNS, tags), Attribution(after).attribute(COLUMNS, tags), strict=True))
 
 
 @pytest.mark.parametrize(
