@@ -1,0 +1,1 @@
+"""Where cost is sent to, beside the metrics page."""
