@@ -1,15 +1,18 @@
 """`costwarden breakdown`."""
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
 
 from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.ledger import Connection
 from costwarden.ledger.charges import breakdown as break_down
 from costwarden.ledger.figures import newest_days
-from costwarden.model import exact_sum, from_micros
+from costwarden.model import ALLOCATED, exact_sum, from_micros
 
 BY = {
     "provider": "provider_name",
@@ -55,9 +58,13 @@ def breakdown(
     """Break the cost of bills down, in dollars, the dearest first."""
     config = load(config_path)
     first, last = _range(days, month)
+    basis = basis or config.metrics.cost_basis
     where = {"provider_name": provider} if provider else {}
+    # Of one provider alone nothing counts twice.
+    allocated = provider is not None
     with open_ledger(config) as ledger, ledger.read() as connection:
-        rows = break_down(connection, basis or config.metrics.cost_basis, [BY[name] for name in by], first=first, last=last, where=where)
+        rows = break_down(connection, basis, [BY[name] for name in by], first=first, last=last, where=where, allocated=allocated)
+        left_out = [] if allocated else _allocated(connection, basis, first, last)
         newest = max(newest_days(connection, date.max).values(), default=None)
     total = exact_sum([row[-1] for row in rows])
     if top is not None and len(rows) > top:
@@ -65,15 +72,30 @@ def breakdown(
         rows = [*rows[:top], (*["other"] * len(by), rest)]
     if output == "json":
         items = [{**dict(zip(by, row[:-1], strict=True)), "cost_usd": row[-1]} for row in rows]
-        print_json({"first_day": first, "last_day": last, "basis": basis or config.metrics.cost_basis, "total_usd": total, "rows": items})
+        answer = {"first_day": first, "last_day": last, "basis": basis, "total_usd": total, "rows": items}
+        print_json({**answer, "left_out_allocated_usd": dict(left_out)})
         return
-    if not rows:
+    if not rows and not left_out:
         there_is = "no bill has been read yet" if newest is None else f"the newest day in the bills is {newest}"
         click.echo(f"no cost from {first} to {last}; {there_is}")
         return
+    if rows:
+        _print(f"{basis}, {first} to {last}", by, rows, total)
+    for name, cost in left_out:
+        click.echo(f"left out: {dollars(cost)} of {name}, which stand in another provider's bill too; `--provider {name}` shows them")
+
+
+def _allocated(connection: Connection, basis: str, first: date, last: date) -> list[tuple[str, Decimal]]:
+    """(provider, dollars) of what another provider bills."""
+    where = {"charge_category": ALLOCATED}
+    found = break_down(connection, basis, ["provider_name"], first=first, last=last, where=where, allocated=True)
+    return [(name, cost) for name, cost in found]
+
+
+def _print(title: str, by: Sequence[str], rows: Sequence[tuple[Any, ...]], total: Decimal) -> None:
     table = [(*(str(cell) or "(none)" for cell in row[:-1]), dollars(row[-1]), _share(row[-1], total)) for row in rows]
     table.append((*["total"], *[""] * (len(by) - 1), dollars(total), ""))
-    print_table(f"{basis or config.metrics.cost_basis}, {first} to {last}", (*by, ">cost", ">share"), table)
+    print_table(title, (*by, ">cost", ">share"), table)
 
 
 def _range(days: int | None, month: str | None) -> tuple[date, date]:
@@ -82,8 +104,11 @@ def _range(days: int | None, month: str | None) -> tuple[date, date]:
         raise click.UsageError("give --days or --month, not both")
     if days is not None:
         return today - timedelta(days=days - 1), today
-    if month is None:
-        return today.replace(day=1), today
+    return (today.replace(day=1), today) if month is None else month_days(month)
+
+
+def month_days(month: str) -> tuple[date, date]:
+    """First and last day of `month`, as 2026-03; ends the program where it is none."""
     try:
         first = date.fromisoformat(f"{month}-01")
     except ValueError:

@@ -1,6 +1,7 @@
 """`costwarden check-config`."""
 
 import re
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ from typing import Any
 import click
 import yaml
 
-from costwarden.cli.options import config_option, load
-from costwarden.config import Config, ConfigError, check_secrets
+from costwarden.cli.options import config_option, dollars, load
+from costwarden.cli.sources import predictions
+from costwarden.config import Config, ConfigError, check_secrets, source_secret_mistakes
+
+_CENT = Decimal("0.01")
 
 
 @click.command("check-config")
@@ -18,10 +22,13 @@ from costwarden.config import Config, ConfigError, check_secrets
 def check_config(config_path: Path, effective: bool) -> None:
     """Check a configuration file: every key, value and secret. Exit code 1 and a line for each mistake where it is not usable."""
     config = load(config_path)
+    mistakes = source_secret_mistakes(config)
     try:
         check_secrets(config)
     except ConfigError as error:
-        raise click.ClickException("\n".join(f"{config_path}: {line}" for line in str(error).splitlines())) from None
+        mistakes = [*str(error).splitlines(), *mistakes]
+    if mistakes:
+        raise click.ClickException("\n".join(f"{config_path}: {line}" for line in mistakes))
     acts = config.remediation.playbooks and config.remediation.mode != "off"
     if acts and not any(token.role == "alertmanager" for token in config.auth.tokens):
         click.echo(
@@ -42,6 +49,26 @@ def check_config(config_path: Path, effective: bool) -> None:
         click.echo(f"# {message}\n{effective_text(config)}", nl=False)
     else:
         click.echo(message)
+        for line in _predicted(config):
+            click.echo(line)
+
+
+def _predicted(config: Config) -> Iterator[str]:
+    """What the sources and CloudWatch are going to be paid for requests, as far as the settings tell."""
+    limits = {f"source `{source.name}`": source.daily_request_limit_usd for source in config.sources}
+    found = [(f"source `{name}`", predicted) for name, predicted in predictions(config.sources)]
+    if config.cloudwatch is not None:
+        limits["cloudwatch"] = config.cloudwatch.daily_request_limit_usd
+        found += [("cloudwatch", predicted) for predicted in config.cloudwatch.predicted_requests]
+    for name, predicted in found:
+        a_day = predicted.a_day * predicted.usd_each
+        yield (
+            f"{name}: about {predicted.a_day.quantize(Decimal('0.1')):f} {predicted.what} a day at ${predicted.usd_each:f}, "
+            f"{dollars(a_day.quantize(_CENT))} a day, {dollars((a_day * 30).quantize(_CENT))} in 30 days; "
+            f"at most {dollars(limits[name])} a day (`daily_request_limit_usd`)"
+        )
+        if a_day > limits[name]:
+            yield f"{name}: warning: that is more than it may spend; lengthen `interval_seconds` or raise the limit"
 
 
 def effective_text(config: Config) -> str:

@@ -1,4 +1,5 @@
-"""What one process does for all that share a ledger: it reads the sources, runs the playbooks and makes room for the months to come."""
+"""What one process does for all that share a ledger: it reads the sources, runs the playbooks, sends to CloudWatch, and makes room for
+the months to come."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.ledger.partitions import make_partitions
 from costwarden.model import MICROS_PER_SECOND
 from costwarden.remediation.worker import Worker
+from costwarden.sinks.cloudwatch import CloudwatchSink
 from costwarden.sync import Scheduler
 
 LEAD_INTERVAL_SECONDS = 5.0
@@ -24,11 +26,12 @@ log = structlog.get_logger(__name__)
 
 
 class Duties:
-    """Scheduler and remediation worker, running while this process leads. Of an SQLite ledger's server that is always."""
+    """Scheduler, sink and remediation worker, running while this process leads. Of an SQLite ledger's server that is always."""
 
-    def __init__(self, ledger: Ledger, scheduler: Scheduler, new_worker: Callable[[], Worker]) -> None:
+    def __init__(self, ledger: Ledger, scheduler: Scheduler, sink: CloudwatchSink, new_worker: Callable[[], Worker]) -> None:
         self._ledger = ledger
         self._scheduler = scheduler
+        self._sink = sink
         self._new_worker = new_worker
         self._worker: Worker | None = None
         self._partitions_due = 0
@@ -55,6 +58,7 @@ class Duties:
     def configure(self, config: Config) -> None:
         """Read the sources of `config` from now on, at once."""
         self._scheduler.configure(config.sources, config.attribution, config.exchange_rates)
+        self._sink.configure(config.cloudwatch)
         if self._worker is not None:
             for source in config.sources:
                 self._scheduler.refresh_now(source.name)
@@ -76,6 +80,7 @@ class Duties:
             worker.start()
             self._worker = worker
             self._scheduler.start()
+            self._sink.start()
             if self._ledger.shared:
                 log.info("this replica reads the sources and runs the playbooks now")
         elif not leads and self._worker is not None:
@@ -85,5 +90,6 @@ class Duties:
     def _lay_down(self) -> None:
         worker, self._worker = self._worker, None
         self._scheduler.stop()
+        self._sink.stop()
         if worker is not None and not worker.stop():
             log.warning("a shutdown script still acts; its run will show as interrupted")

@@ -51,10 +51,15 @@ def load(config_path: Path) -> Config:
         raise click.ClickException(str(error)) from None
 
 
+def has_ledger(config: Config) -> bool:
+    """Whether there may be a ledger: its file is there, or it is on PostgreSQL."""
+    return not config.database_url.startswith(SQLITE) or Path(config.database_url.removeprefix(SQLITE)).exists()
+
+
 @contextmanager
 def open_ledger(config: Config, participant: Participant | None = None) -> Iterator[Ledger]:
     """The ledger of a configuration, beside a server that may be running; ends the program where it is not usable."""
-    if config.database_url.startswith(SQLITE) and not Path(config.database_url.removeprefix(SQLITE)).exists():
+    if not has_ledger(config):
         raise click.ClickException(f"{config.database_url.removeprefix(SQLITE)}: there is no ledger yet; `costwarden serve` makes it")
     try:
         ledger = Ledger(config.ledger_url(), participant=participant)

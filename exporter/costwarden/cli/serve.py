@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,15 @@ from costwarden.cli.duties import Duties
 from costwarden.cli.listen import CannotListen, listen, uvicorn_config
 from costwarden.cli.logs import configure_logs
 from costwarden.cli.options import config_option, load, now
-from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, check_secrets, load_config
+from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, check_secrets, load_config, reveal
 from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
 from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
 from costwarden.pricing import PriceBook, PriceRefresh
 from costwarden.remediation.decisions import approve_run
 from costwarden.remediation.worker import Worker
-from costwarden.sync import Scheduler
+from costwarden.sinks.cloudwatch import CloudwatchSink
+from costwarden.sync import Scheduler, open_for_ledger
 
 # The thread that has the interpreter gives it up this often: a check must not wait 5 ms (the default) for a page that is rendered.
 SWITCH_INTERVAL_SECONDS = 0.0005
@@ -73,8 +75,10 @@ class Server:
             self._guardrails = GuardrailWatch(self._ledger, self._engine.suspend, config.guardrails, config.zone, now)
             self._page = Page(self._collectors(config), config.metrics, now)
             self._ledger.writer.on_change = self._page.changed
-            scheduler = Scheduler(self._ledger, config.sources, config.attribution, config.exchange_rates, now=now)
-            self._duties = Duties(self._ledger, scheduler, self._new_worker)
+            open_it = partial(open_for_ledger, self._ledger, reveal=reveal, now=now)
+            scheduler = Scheduler(self._ledger, config.sources, config.attribution, config.exchange_rates, now=now, open_source=open_it)
+            sink = CloudwatchSink(self._ledger, config.cloudwatch, now)
+            self._duties = Duties(self._ledger, scheduler, sink, self._new_worker)
         except BaseException:
             self._ledger.close()
             raise

@@ -1,6 +1,5 @@
 """`costwarden status`."""
 
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ from costwarden.budgets.rules import period_bounds
 from costwarden.budgets.status import budget_statuses
 from costwarden.cli.budget import BUDGET_COLUMNS, budget_row
 from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.cli.sources import is_trouble, source_answers
 from costwarden.ledger.budgets import read_suspended
-from costwarden.ledger.charges import breakdown, count_rejected, read_parts
-from costwarden.ledger.figures import source_states
+from costwarden.ledger.charges import breakdown
 from costwarden.ledger.remediation import queue_lengths
 from costwarden.ledger.usage import spend_between
 from costwarden.metrics.cloud import cloud_budgets_spent
 from costwarden.metrics.settings import CloudBudget
-from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, exact_sum, from_micros, from_nanos
+from costwarden.model import DIMENSIONS, exact_sum, from_micros, from_nanos
 
 TIGHTEST = 10
 """Budgets that the text shows; `costwarden budget list` has them all."""
@@ -39,28 +38,9 @@ def status(config_path: Path, output: str) -> None:
         month = spend_between(connection, ("",) * len(DIMENSIONS), *period_bounds("month", at, config.zone))
         budgets = budget_statuses(connection, config.zone, at)
         suspended = read_suspended(connection)
-        states = {state["source"]: state for state in source_states(connection)}
-        rejected = count_rejected(connection)
-        parts = read_parts(connection)
+        sources = source_answers(connection, config, at)
         spent = cloud_budgets_spent(connection, config.metrics.cost_basis, config.cloud_budgets, today)
         queue = queue_lengths(connection)
-    sources = []
-    for settings in config.sources:
-        state = states.get(settings.name)
-        last_success_at = state["last_success_at"] if state else 0
-        stale = at - last_success_at > settings.stale_after_seconds * MICROS_PER_SECOND
-        sources.append(
-            {
-                "source": settings.name,
-                "state": "never read" if state is None else "failing" if not state["up"] else "stale" if stale else "ok",
-                "last_success_at": time_answer(last_success_at),
-                "newest_day": _day(state["data_newest_at"]) if state and state["data_newest_at"] else None,
-                "rows": state["rows"] if state else 0,
-                "rejected_rows": sum(rows for source, _, rows in rejected if source == settings.name),
-                "failed_files": sum(1 for name, part in parts if name == settings.name and part.state == "failed"),
-                "message": state["message"] if state else "",
-            }
-        )
     budgets.sort(key=lambda found: budget_answer(found)["percentage_used"], reverse=True)
     answer: dict[str, Any] = {
         "cloud": {"month": f"{today:%Y-%m}", "total_usd": exact_sum([cost for _, cost in cloud]), "providers": dict(cloud)},
@@ -84,17 +64,12 @@ def status(config_path: Path, output: str) -> None:
         print_json(answer)
     else:
         _print(answer, [budget_row(found) for found in budgets])
-    if any(source["state"] in ("failing", "stale") or source["failed_files"] for source in sources):
+    if any(is_trouble(source) for source in sources):
         raise click.exceptions.Exit(1)
 
 
 def _used(cost: Decimal, budget: CloudBudget) -> Decimal:
     return round(cost * 100 / budget.monthly_limit_usd, 2)
-
-
-def _day(micros: int) -> date:
-    # The ledger notes the end of the newest day.
-    return from_micros(micros - 1).date()
 
 
 def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:

@@ -1,0 +1,119 @@
+"""A real server with sources that hang, answer garbage, refuse and work: none hurts another, and no restart pays twice."""
+
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from cost_explorer import CostExplorer, line
+from costwarden_server import Costwarden
+from moto.server import ThreadedMotoServer
+from openai_admin import KEY, OpenaiAdmin
+from stand_in import Answer, StandIn
+
+pytestmark = pytest.mark.stack
+
+TODAY = datetime.now(UTC).date()
+AWS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+@pytest.fixture
+def start(tmp_path, free_port):
+    """`start(source, …)`: a server with these entries of `sources`."""
+    servers = []
+
+    def run(*sources):
+        server = Costwarden(tmp_path / "server", free_port(), environment=AWS, sources=list(sources))
+        (server.folder / "key").write_text(KEY, encoding="utf-8")
+        server.start()
+        servers.append(server)
+        return server
+
+    yield run
+    for server in servers:
+        server.stop()
+
+
+@contextmanager
+def closing_moto():
+    """The address of a moto server, for STS."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def series(server):
+    """Series -> value, as the page has them."""
+    text = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    return {name: float(value) for name, _, value in (row.rpartition(" ") for row in text.splitlines() if not row.startswith("#"))}
+
+
+def of_openai(name, url, **more):
+    return {"type": "openai", "name": name, "admin_key": {"file": "key"}, "endpoint_url": url, "interval_seconds": 900, **more}
+
+
+def test_a_source_that_hangs_answers_garbage_or_refuses_leaves_the_others_and_the_checks_alone(start, wait_until):
+    good, hanging, refusing = OpenaiAdmin(), OpenaiAdmin(), OpenaiAdmin()
+    good.cost(TODAY - timedelta(days=1), "12.5")
+    refusing.key = "sk-admin-another"
+    with (
+        StandIn(good.answer) as one,
+        StandIn(hanging.answer) as two,
+        StandIn(refusing.answer) as three,
+        StandIn(lambda _: Answer(b"<html>hello")) as four,
+    ):
+        for _ in range(20):
+            two.hang()
+        server = start(
+            of_openai("good", one.url),
+            of_openai("hanging", two.url, timeout_seconds=2, request_timeout_seconds=60),
+            of_openai("refusing", three.url),
+            of_openai("garbage", four.url),
+        )
+        up = 'costwarden_source_up{source="%s"}'
+        failed = 'costwarden_source_refreshes_total{source="%s",outcome="failure"}'
+        wait_until(lambda: series(server)[up % "good"] == 1, 30)
+        wait_until(lambda: all(series(server)[failed % name] >= 1 for name in ("hanging", "refusing", "garbage")), 60)
+        found = series(server)
+        assert {name: found[up % name] for name in ("good", "hanging", "refusing", "garbage")} == {
+            "good": 1,
+            "hanging": 0,
+            "refusing": 0,
+            "garbage": 0,
+        }
+        assert found['other_cost_daily_usd{provider="openai",service="gpt-4o-2024-08-06, input"}'] == 12.5
+        server.set_budget("acme", 5)
+        began = time.monotonic()
+        body = {"tenant_id": "acme", "model": "plain", "estimated_input_tokens": 1, "estimated_output_tokens": 1}
+        assert httpx.post(f"{server.url}/api/ai-budget/check", json=body, trust_env=False).status_code == 200
+        assert time.monotonic() - began < 5
+
+
+def test_a_server_that_is_killed_again_and_again_does_not_pay_again(start, wait_until):
+    with closing_moto() as moto, CostExplorer(today=TODAY, others=moto) as provider:
+        day = TODAY - timedelta(days=1)
+        provider.lines["123456789012"] = [line(day.isoformat(), "7.25")]
+        source = {"type": "aws", "access": {"endpoint_url": provider.url}, "budgets": False, "forecast": False}
+        server = start(source)
+        shown = 'aws_cost_daily_usd{provider="aws",region="us-east-1",service="AmazonEC2"}'
+        wait_until(lambda: series(server).get(shown) == 7.25, 30)
+        paid = 'costwarden_source_request_cost_usd_total{source="aws"}'
+        asked = len(provider.asked())
+        assert (asked, series(server)[paid]) == (2, 0.02)
+        # The second refresh asks for fewer days than the first, whose answers are for all of the history: it pays, too.
+        for number in range(4):
+            server.kill()
+            server.start()
+            # At once, from the ledger: before any refresh.
+            assert series(server)[shown] == 7.25
+            refreshed = series(server)['costwarden_source_refreshes_total{source="aws",outcome="success"}']
+            wait_until(
+                lambda refreshed=refreshed: series(server)['costwarden_source_refreshes_total{source="aws",outcome="success"}'] > refreshed,
+                30,
+            )
+            if number == 0:
+                asked = len(provider.asked())
+        assert (len(provider.asked()), series(server)[paid]) == (asked, 0.04)
