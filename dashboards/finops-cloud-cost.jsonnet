@@ -2,7 +2,11 @@ local lib = import 'lib.libsonnet';
 
 // `.*` of the variable also matches budgets that name no provider.
 local chosen = 'provider=~"$provider"';
-local month = 'sum(provider:cloud_cost_monthly_usd:sum{month="current", %s})' % chosen;
+// A cluster's share of a cloud's bill stands in that bill already: a sum over providers leaves it out.
+local own(months) =
+  '(provider:cloud_cost_monthly_usd:sum{%(of)s} - on (provider, month) sum by (provider, month) (cloud_cost_allocated_monthly_usd)'
+  % { of: months + chosen } + ' or provider:cloud_cost_monthly_usd:sum{%s})' % (months + chosen);
+local month = 'sum(%s)' % own('month="current", ');
 
 lib.dashboard(
   uid='finops-cloud-cost',
@@ -11,7 +15,7 @@ lib.dashboard(
   variables=[lib.variable('provider', 'Cloud', 'provider:cloud_cost_monthly_usd:sum')],
   rows=[
     lib.row('This month', [
-      lib.number('Month to date', 'Cost of this calendar month (UTC), all chosen clouds together.', lib.now(month), 'currencyUSD', 5),
+      lib.number('Month to date', 'Cost of this calendar month (UTC), all chosen clouds together; what a cluster shows of a cloud\'s bill counts once.', lib.now(month), 'currencyUSD', 5),
       lib.number(
         'Budget',
         'Sum of the monthly budgets of the chosen clouds as wholes. Empty where none is configured.',
@@ -36,7 +40,7 @@ lib.dashboard(
       lib.number(
         'Month over month',
         'This month to date against the whole month before: -40 % on the 18th of a month of 30 days is a steady cost.',
-        lib.now('%s / sum(provider:cloud_cost_monthly_usd:sum{month="previous", %s}) - 1' % [month, chosen]),
+        lib.now('%s / sum(%s) - 1' % [month, own('month="previous", ')]),
         'percentunit',
         5,
       ),
@@ -115,9 +119,9 @@ lib.dashboard(
         lib.rows(
           |||
             label_replace(label_replace(label_replace(
-              sum by (month) (provider:cloud_cost_monthly_usd:sum{%s}),
+              sum by (month) (%s),
               "month", "(older)", "month", "older"), "month", "last month", "month", "previous"), "month", "this month", "month", "current")
-          ||| % chosen
+          ||| % own('')
         ),
         'currencyUSD',
         'month',

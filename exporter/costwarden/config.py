@@ -6,7 +6,7 @@ environment.
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -22,12 +22,25 @@ from costwarden.metering.settings import OtlpSettings
 from costwarden.metrics.settings import AlertLimits, CloudBudgets, MetricsSettings
 from costwarden.presets import PRESETS, with_preset
 from costwarden.pricing.settings import PricingSettings
+from costwarden.reconciliation.settings import ReconciliationSettings
 from costwarden.remediation.settings import RemediationSettings
 from costwarden.settings import Secret, Settings
+from costwarden.sinks.settings import CloudwatchSettings
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, SourceSettings
 from costwarden.strict_yaml import YamlError, read_yaml, sentences
 
-__all__ = ["AuthSettings", "Config", "ConfigError", "Role", "Token", "check_reload", "check_secrets", "load_config", "reveal"]
+__all__ = [
+    "AuthSettings",
+    "Config",
+    "ConfigError",
+    "Role",
+    "Token",
+    "check_reload",
+    "check_secrets",
+    "load_config",
+    "reveal",
+    "source_secret_mistakes",
+]
 
 ENVIRONMENT: Mapping[str, str] = os.environ
 """The environment, for what is told by the configuration to pass parts of it on."""
@@ -87,6 +100,9 @@ class Config(Settings):
     guardrails: tuple[Guardrail, ...] = ()
     """What costwarden does when AI spend in a window reaches a threshold."""
     otlp: OtlpSettings = OtlpSettings()
+    reconciliation: ReconciliationSettings = ReconciliationSettings()
+    cloudwatch: CloudwatchSettings | None = None
+    """AI cost as a metric of CloudWatch; `null` sends nothing."""
     cloud_budgets: CloudBudgets = ()
     """Monthly limits on parts of the bills."""
     metrics: MetricsSettings = MetricsSettings()
@@ -280,6 +296,28 @@ def check_secrets(config: Config, environ: Mapping[str, str] = ENVIRONMENT) -> N
     mistakes += _jwt_mistakes(config.auth, environ)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def source_secret_mistakes(config: Config, environ: Mapping[str, str] = ENVIRONMENT) -> list[str]:
+    """A line for each secret of a source that cannot be read. No reason not to start: the source fails alone, and says so."""
+    mistakes = []
+    for source in config.sources:
+        for where, secret in _secrets_in(source, f"sources `{source.name}`"):
+            try:
+                reveal(secret, environ)
+            except ConfigError as error:
+                mistakes.append(f"{where}: {error}")
+    return mistakes
+
+
+def _secrets_in(settings: Settings, where: str) -> Iterator[tuple[str, Secret]]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Secret):
+                yield f"{where}.{name}", item
+            elif isinstance(item, Settings):
+                yield from _secrets_in(item, f"{where}.{name}")
 
 
 FIXED_WHILE_RUNNING = (

@@ -185,7 +185,16 @@ class CostsApi:
         if caller.tenant_id:
             where["tenant_id"] = caller.tenant_id
         with self._ledger.read() as connection:
-            rows = breakdown(connection, query.basis, [CLOUD_COLUMNS[name] for name in group_by], first=first, last=last, where=where)
+            rows = breakdown(
+                connection,
+                query.basis,
+                [CLOUD_COLUMNS[name] for name in group_by],
+                first=first,
+                last=last,
+                where=where,
+                # Of one provider alone nothing counts twice.
+                allocated=query.provider is not None,
+            )
         return {
             "first_day": first.isoformat(),
             "last_day": last.isoformat(),

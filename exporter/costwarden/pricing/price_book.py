@@ -31,9 +31,10 @@ class UnknownPrice(LookupError):
 
     def __init__(self, provider: str, model: str, operation: str, service_tier: str = "") -> None:
         tier = f", service tier {service_tier!r}" if service_tier else ""
+        named = "" if provider else "name the `provider`, whose price list may have it, "
         super().__init__(
             f"no price is known for provider {provider!r}, model {model!r}, operation {operation!r}{tier}: "
-            "add one to `pricing.overrides`, or set `pricing.unknown_price` to `fallback` or `zero`"
+            f"{named}add one to `pricing.overrides`, or set `pricing.unknown_price` to `fallback` or `zero`"
         )
         self.provider = provider
         self.model = model
