@@ -16,6 +16,7 @@ from costwarden.budgets.engine import Engine
 from costwarden.budgets.holdings import MOST_NANOS
 from costwarden.ledger import Connection
 from costwarden.ledger.audit import append_audit
+from costwarden.ledger.locks import lock_budgets
 from costwarden.model import CORRECTION, MICROS_PER_SECOND, Usage, from_micros, from_nanos
 from costwarden.reconciliation.lines import RECONCILIATION, Day, correction_id, split_residual
 from costwarden.reconciliation.reading import day_bounds, read_reconciliation
@@ -66,6 +67,8 @@ class Reconciler:
 
     def begin(self, connection: Connection, *, foreign_change: bool, arguments: Sequence[Any], alone: bool) -> bool:
         """As the engine's: where replicas write too, it locks what the steps will change, in the order in which everyone locks."""
+        # Alone: two reconciliations of a day without any budget have no row in common that one could wait for.
+        lock_budgets(connection)
         self._connection = connection
         needed = [part for argument in arguments for part in (self._needs(argument) if isinstance(argument, Wish) else [argument])]
         return self._engine.begin(connection, foreign_change=foreign_change, arguments=needed, alone=alone)
