@@ -45,8 +45,8 @@ class Provider:
         for day, cost in self.costs.items():
             if days[0] <= day <= days[1]:
                 daily.add(Cost(day=day, provider_name="openai", billing_currency="USD", billed_cost=cost))
-                usage = ReportedUsage(source="", part="", usage_date=day, provider="openai", model="gpt-4o", input_tokens=int(cost))
-                daily.add_usage(usage)
+                tokens = int(cost) if cost.isdigit() else 0
+                daily.add_usage(ReportedUsage(source="", part="", usage_date=day, provider="openai", model="gpt-4o", input_tokens=tokens))
         yield from map(read_of, daily.changes(*days, known))
         yield from self.stated
 
@@ -158,6 +158,30 @@ def test_a_refresh_that_was_overtaken_puts_nothing_in_force(read, provider, spen
     assert read().failure == "another process has begun to read it; this refresh took too long and was given up"
     assert spending.total() == sum(100 + number for number in range(7))
     assert spending.state("openai")["up"] == 1
+
+
+def test_a_reader_that_was_overtaken_does_not_take_its_claim_back(read, provider, spending):
+    def overtake():
+        provider.before_answer = lambda: None
+        # The other one reads newer figures, and is done; then an hour passes.
+        provider.costs = dict.fromkeys(provider.costs, "1")
+        assert read(reader="backfill/other").failure == ""
+        provider.costs = dict.fromkeys(provider.costs, "1000")
+        spending.minutes += 60
+
+    spending.minutes = 0
+    provider.before_answer = lambda: setattr(spending, "minutes", 30) or overtake()
+    assert read().failure == "another process has begun to read it; this refresh took too long and was given up"
+    assert spending.total() == 7 * 1
+
+
+def test_a_failure_that_cannot_be_stored_as_it_is_is_told_all_the_same(read, provider, spending):
+    def fail():
+        raise SourceError("the provider says \0 and \ud800")
+
+    provider.before_answer = fail
+    read()
+    assert (spending.state("openai")["up"], spending.state("openai")["message"]) == (0, "the provider says \ufffd and \ufffd")
 
 
 def test_a_refresh_that_fails_lets_the_next_one_begin_at_once(read, provider, spending):
@@ -282,6 +306,17 @@ def test_a_year_that_was_ended_in_its_middle_goes_on_where_it_ended_and_asks_for
     provider.asked.clear()
     past(13)
     assert provider.asked == [None] * 13
+
+
+def test_days_of_which_a_row_was_rejected_are_asked_for_again(past, provider, spending):
+    provider.costs[TODAY - 50 * ONE_DAY] = "n/a"
+    past(2)
+    assert spending.rejected() == {"bad_cost": 1}
+    provider.costs[TODAY - 50 * ONE_DAY] = "5"
+    provider.asked.clear()
+    past(2)
+    assert provider.asked == [None, (TODAY - 50 * ONE_DAY, TODAY - 50 * ONE_DAY)]
+    assert (spending.rejected(), spending.total()) == ({}, sum(100 + number for number in range(7)) + 5)
 
 
 def test_what_is_known_is_asked_for_again_where_it_is_wanted(past, provider, spending):

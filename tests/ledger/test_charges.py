@@ -308,3 +308,9 @@ def test_a_rejected_row_is_kept_whatever_its_bytes_say(put, read):
     kept = [RejectedRow(source="focus", part="a.csv", line=7, reason="bad_cost", detail="BilledCost", content="a\0b,😀")]
     put("a.csv", {"billed_cost": Decimal(5)}, rejected={"bad_cost": 1}, kept=kept)
     assert [row.content for row in read(read_rejected)] == ["a\ufffdb,😀"]
+
+
+def test_a_charge_is_kept_whatever_its_texts_say(put, read):
+    put("a.csv", {"service_name": "S\0x \ud83d", "team": "\ud83d\ude00"}, {"service_name": "plain"})
+    rows = read(lambda connection: connection.execute(select(charges.c.part, charges.c.service_name, charges.c.team)).all())
+    assert sorted(map(tuple, rows)) == [("a.csv", "S\ufffdx \ufffd", "😀"), ("a.csv", "plain", "")]

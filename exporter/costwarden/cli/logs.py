@@ -8,6 +8,10 @@ import structlog
 from costwarden.config import LogSettings
 
 
+PROVIDERS_LIBRARIES = ("azure", "boto3", "botocore", "google", "httpx", "httpx2", "urllib3")
+"""What logs every request with its address, and where it found its credentials."""
+
+
 def configure_logs(settings: LogSettings) -> None:
     """Log as `settings` says from now on."""
     shared: list[structlog.typing.Processor] = [
@@ -37,5 +41,6 @@ def configure_logs(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.level.upper())
-    # Each migration step is a debugging matter.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Each migration step is a debugging matter, and so is each request of a provider's library.
+    for name in ("alembic", *PROVIDERS_LIBRARIES):
+        logging.getLogger(name).setLevel(logging.WARNING if settings.level != "debug" else logging.NOTSET)

@@ -49,6 +49,13 @@ def upsert(connection: Connection, table: Table) -> Any:
     return statement
 
 
+def storable(text: str) -> str:
+    """`text` as both databases hold it: PostgreSQL's texts have no U+0000, and half of a surrogate pair has no UTF-8 form."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def total_of(column: Column[int]) -> ColumnElement[int]:
     """SQL's sum of whole numbers, 0 where there are no rows. PostgreSQL's own is a decimal."""
     return cast(func.coalesce(func.sum(column), 0), BigInteger)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Select, case, delete, func, insert, literal, select, union, update
 
-from costwarden.ledger.bulk import insert_rows, total_of
+from costwarden.ledger.bulk import insert_rows, storable, total_of
 from costwarden.ledger.schema import (
     CHARGE_KEY,
     COST_BASES,
@@ -78,8 +78,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True):
 
 def charge_row(charge: Charge) -> tuple[Any, ...]:
     """`charge` in the order of `CHARGE_COLUMNS`, its costs in dollars added."""
-    key = [getattr(charge, name) for name in CHARGE_KEY]
-    key[2] = charge.charge_date.isoformat()
+    key = [charge.charge_date.isoformat() if name == "charge_date" else storable(getattr(charge, name)) for name in CHARGE_KEY]
     costs = [getattr(charge, name) for name in COST_BASES]
     texts = [format(cost, "f") for cost in costs]
     in_usd = texts if charge.usd_rate == 1 else [format(EXACT.multiply(cost, charge.usd_rate), "f") for cost in costs]
@@ -111,23 +110,23 @@ def replace_part(connection: Connection, source: str, part: Part, rejected: Mapp
     first, last, rows = connection.execute(summary.where(charges.c.source == source, charges.c.part == part.part)).one()
     if rows != part.rows:
         raise RuntimeError(f"{source}: {part.part}: charges of {rows} rows were staged, not of {part.rows}")
-    found = msgspec.structs.asdict(part) | {"rejected": sum(rejected.values()), "first_day": first or "", "last_day": last or ""}
+    found = _storable(msgspec.structs.asdict(part)) | {"rejected": sum(rejected.values()), "first_day": first or "", "last_day": last or ""}
     connection.execute(insert(source_parts).values(source=source, **found))
     if rejected:
         counts = [{"source": source, "part": part.part, "reason": reason, "rows": rows} for reason, rows in rejected.items()]
         connection.execute(insert(rejected_counts), counts)
-    # A broken row may hold anything; PostgreSQL's texts hold all but U+0000.
-    if texts := [{name: _without_nul(value) for name, value in msgspec.structs.asdict(row).items()} for row in kept]:
+    # A broken row may hold anything.
+    if texts := [_storable(msgspec.structs.asdict(row)) for row in kept]:
         connection.execute(insert(rejected_rows), texts)
 
 
-def _without_nul(value: Any) -> Any:
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+def _storable(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: storable(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def mark_failed(connection: Connection, source: str, part: str, message: str, at: int) -> None:
     """A part could not be read; what it held stays. Without a fingerprint the next refresh tries again."""
-    failed = {"state": "failed", "fingerprint": "", "message": message, "read_at": at}
+    failed = {"state": "failed", "fingerprint": "", "message": storable(message), "read_at": at}
     mine = (source_parts.c.source == source, source_parts.c.part == part)
     if not connection.execute(update(source_parts).where(*mine).values(**failed)).rowcount:
         connection.execute(insert(source_parts).values(source=source, part=part, **failed))
@@ -148,7 +147,7 @@ def record_refresh(connection: Connection, source: str, refresh: Refresh) -> Non
         "up": int(not refresh.failure),
         "last_attempt_at": refresh.at,
         "duration_seconds": refresh.duration_seconds,
-        "message": refresh.failure,
+        "message": storable(refresh.failure),
         "requests": source_state.c.requests + refresh.requests,
     }
     if refresh.failure:

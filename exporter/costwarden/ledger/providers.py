@@ -8,14 +8,18 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, delete, insert, select
 
-from costwarden.ledger.bulk import total_of
+from costwarden.ledger.bulk import storable, total_of
 from costwarden.ledger.schema import REPORTED_KEY, provider_budgets, provider_figures, provider_usage
 from costwarden.model import QUANTITIES, ProviderBudget, ProviderFigure, ReportedUsage
 
 
 def add_reported_usage(connection: Connection, usage: Iterable[ReportedUsage]) -> None:
     """Put what a part says of usage in force; `charges.remove_part` has dropped what it said before."""
-    rows = [msgspec.structs.asdict(line) | {"usage_date": line.usage_date.isoformat()} for line in usage]
+    rows = [
+        {name: storable(value) if isinstance(value, str) else value for name, value in msgspec.structs.asdict(line).items()}
+        | {"usage_date": line.usage_date.isoformat()}
+        for line in usage
+    ]
     if rows:
         connection.execute(insert(provider_usage), rows)
 
@@ -23,29 +27,26 @@ def add_reported_usage(connection: Connection, usage: Iterable[ReportedUsage]) -
 def replace_stated(
     connection: Connection, source: str, part: str, figures: Iterable[ProviderFigure], budgets: Iterable[ProviderBudget]
 ) -> None:
-    """Put what a provider states in force, in place of all that `part` stated before."""
+    """Put what a provider states in force, in place of all that `part` stated before. What it states twice holds as it was stated last."""
     for table in (provider_figures, provider_budgets):
         connection.execute(delete(table).where(table.c.source == source, table.c.part == part))
+    values = {(figure.metric, _labels(figure.labels)): format(figure.value, "f") for figure in figures}
     texts = [
-        {
-            "source": source,
-            "part": part,
-            "metric": figure.metric,
-            "labels": msgspec.json.encode(figure.labels).decode(),
-            "value": format(figure.value, "f"),
-        }
-        for figure in figures
+        {"source": source, "part": part, "metric": metric, "labels": labels, "value": value} for (metric, labels), value in values.items()
     ]
     if texts:
         connection.execute(insert(provider_figures), texts)
-    rows = [
-        msgspec.structs.asdict(budget)
-        | {"source": source, "part": part}
-        | {name: _text(getattr(budget, name)) for name in ("limit_usd", "spent_usd", "forecast_usd")}
-        for budget in budgets
-    ]
+    rows = {}
+    for budget in budgets:
+        names = {name: storable(getattr(budget, name)) for name in ("provider_name", "account_id", "budget", "period")}
+        amounts = {name: _text(getattr(budget, name)) for name in ("limit_usd", "spent_usd", "forecast_usd")}
+        rows[tuple(names.values())] = {"source": source, "part": part} | names | amounts
     if rows:
-        connection.execute(insert(provider_budgets), rows)
+        connection.execute(insert(provider_budgets), [*rows.values()])
+
+
+def _labels(values: Iterable[str]) -> str:
+    return msgspec.json.encode([storable(value) for value in values]).decode()
 
 
 def _text(amount: Decimal | None) -> str:

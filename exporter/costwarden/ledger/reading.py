@@ -27,6 +27,12 @@ def claim_source(connection: Connection, source: str, reader: str, now: int, unt
     return True
 
 
+def renew_source(connection: Connection, source: str, reader: str, until: int) -> bool:
+    """Go on until `until` microseconds; False where `reader` does not read `source` any more: another one took it, or it was let go."""
+    mine = (source_state.c.source == source, source_state.c.reader == reader)
+    return connection.execute(update(source_state).where(*mine).values(reader_until=until)).rowcount > 0
+
+
 def holds_source(connection: Connection, source: str, reader: str) -> bool:
     """Whether `reader` is still the one that reads `source`; holds the row until the transaction ends."""
     query = select(source_state.c.reader).where(source_state.c.source == source).with_for_update()

@@ -37,7 +37,7 @@ def months_before(today: date, months: int) -> list[tuple[date, date]]:
 def backfill(
     ledger: Ledger, name: str, open_it: Callable[[], Reading], now: Callable[[], int], *, months: int, again: bool = False
 ) -> Iterator[Month]:
-    """Read the days of the last `months` that are not known yet, or with `again` all of them, a month at a time.
+    """Read the days of the last `months` that are not known yet or had rows rejected, or with `again` all of them, a month at a time.
 
     Ends at the first month that could not be read; what came before it is in force. Raises what `refresh` raises.
     """
@@ -45,7 +45,7 @@ def backfill(
         window = Window(first, first if again else last + ONE_DAY, last)
         reading = open_it()
         try:
-            done = refresh(ledger, name, reading, now, window=window, reader=BACKFILL)
+            done = refresh(ledger, name, reading, now, window=window, reader=BACKFILL, rejected_again=True)
         finally:
             reading.source.close()
         yield Month(first, last, done)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
 import structlog
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
+from costwarden.ledger.bulk import storable
 from costwarden.ledger.charges import (
     Part,
     Refresh,
@@ -24,7 +25,7 @@ from costwarden.ledger.charges import (
     stage_charges,
 )
 from costwarden.ledger.providers import add_reported_usage, replace_stated
-from costwarden.ledger.reading import claim_source, holds_source, release_source
+from costwarden.ledger.reading import claim_source, holds_source, release_source, renew_source
 from costwarden.model import MICROS_PER_SECOND, from_micros
 from costwarden.sources import Change, Failed, Gone, KnownPart, Read, Source, SourceError, Stated, Window
 from costwarden.sources.windows import usual_window
@@ -41,6 +42,11 @@ SERVER = "server"
 """The reader that there is one of: it takes over what a server before it has claimed."""
 
 MOST_PARTS_LOGGED = 20
+
+LONGEST_FAILURE = 1_000
+"""Characters of what a fault of ours says of itself."""
+
+OVERTAKEN = "another process has begun to read it; this refresh took too long and was given up"
 
 T = TypeVar("T")
 
@@ -59,18 +65,21 @@ def refresh(
     *,
     window: Window | None = None,
     reader: str = SERVER,
+    rejected_again: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Refresh:
     """Read what has changed in a source and put it in force, in one transaction; one refresh of a source at a time.
 
-    `window` is None for a source that is read by files; the server alone logs. What the source raises becomes the `failure` of the answer,
-    and all figures stay as they were. Raises `BeingRead` and `LedgerUnavailable`.
+    `window` is None for a source that is read by files; the server alone logs. With `rejected_again`, days of which a row was rejected
+    count as not known. What the source raises becomes the `failure` of the answer, and all figures stay as they were. Raises `BeingRead` and
+    `LedgerUnavailable`.
     """
     began, free = now(), reading.free_requests
     # A name of its own: a refresh that was given up and goes on in its thread must find that the source is no longer its to write.
     me = f"{reader}/{uuid4()}"
-    claim = partial(_claim, ledger, name, me, now, takes_over=f"{SERVER}/" if reader == SERVER else "")
-    if not claim():
+    ended_before = f"{SERVER}/" if reader == SERVER else ""
+    claim = partial(claim_source, source=name, reader=me, now=now(), until=_claim_end(now), takes_over=ended_before)
+    if not ledger.write(claim):
         raise BeingRead(f"{name}: another process reads it; try again in a moment")
 
     def outcome(failure: str = "") -> Refresh:
@@ -89,14 +98,14 @@ def refresh(
 
     def publish(connection: Connection) -> Refresh:
         if not holds_source(connection, name, me):
-            raise SourceError("another process has begun to read it; this refresh took too long and was given up")
+            raise SourceError(OVERTAKEN)
         succeeded = outcome()
         changes.publish(connection, name, succeeded)
         release_source(connection, name, me)
         return succeeded
 
     try:
-        changes = _gather(ledger, name, reading.source, window, now, cancelled, claim)
+        changes = _gather(ledger, name, me, reading.source, window, now, cancelled, rejected_again=rejected_again)
         if cancelled():
             return outcome("ended while it was being read")
         published = ledger.write(publish)
@@ -111,42 +120,56 @@ def refresh(
     except LedgerUnavailable:
         raise
     except Exception as error:
-        failed = outcome(f"{type(error).__name__}: {error}")
+        # What a database says quotes the rows that it was given; its driver's own words do.
+        cause = getattr(error, "orig", None) or error
+        failed = outcome(f"{type(cause).__name__}: {cause}"[:LONGEST_FAILURE])
         log.exception("source raised; its figures stay", source=name)
     return note(failed)
 
 
-def _claim(ledger: Ledger, name: str, me: str, now: Callable[[], int], takes_over: str = "") -> bool:
-    until = now() + CLAIM_SECONDS * MICROS_PER_SECOND
-    return ledger.write(partial(claim_source, source=name, reader=me, now=now(), until=until, takes_over=takes_over))
+def _claim_end(now: Callable[[], int]) -> int:
+    return now() + CLAIM_SECONDS * MICROS_PER_SECOND
 
 
 def _gather(
     ledger: Ledger,
     name: str,
+    me: str,
     source: Source,
     window: Window | None,
     now: Callable[[], int],
     cancelled: Callable[[], bool],
-    claim: Callable[[], bool],
+    *,
+    rejected_again: bool,
 ) -> "_Changes":
-    """What has changed, its charges staged."""
+    """What has changed, its charges staged by the reader `me`."""
+
+    def stage(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+        # Rows of a reader that was overtaken would mix with those of the one that overtook it.
+        if not holds_source(connection, name, me):
+            raise SourceError(OVERTAKEN)
+        stage_charges(connection, rows)
+
     _clear(ledger, name)
     with ledger.read() as connection:
-        known = {part.part: KnownPart(part.state, part.fingerprint, part.figures) for _, part in read_parts(connection, name)}
+        known = {
+            part.part: KnownPart(part.state, part.fingerprint, part.figures)
+            for _, part in read_parts(connection, name)
+            if not (rejected_again and part.rejected)
+        }
     changes = _Changes()
     claimed_at = now()
     for change in source.fetch(known, window or usual_window(from_micros(now()).date(), 0, 0)):
         if now() - claimed_at > CLAIM_SECONDS * MICROS_PER_SECOND // 4:
             claimed_at = now()
-            if cancelled() or not claim():
-                raise SourceError("ended while it was being read")
+            if not ledger.write(partial(renew_source, source=name, reader=me, until=_claim_end(now))):
+                raise SourceError(OVERTAKEN)
         changes.add(change, now())
         if isinstance(change, Read):
             for rows in _batches(map(charge_row, change.charges), BATCH):
                 if cancelled():
                     raise SourceError("ended while it was being read")
-                ledger.write(partial(stage_charges, rows=rows))
+                ledger.write(partial(stage, rows=rows))
     if changes.read and window is None:
         with ledger.read() as connection:
             changes.annotate(overlaps(connection, name, changes.replaced()))
@@ -169,15 +192,15 @@ class _Changes:
 
     def add(self, change: Change, at: int) -> None:
         if isinstance(change, Gone):
-            self._gone.append(change.part)
+            self._gone.append(storable(change.part))
         elif isinstance(change, Failed):
-            self._failed.append((change, at))
+            self._failed.append((msgspec.structs.replace(change, part=storable(change.part)), at))
         elif isinstance(change, Stated):
             self._stated.append(change)
         else:
             read = change if isinstance(change, Read) else None
             part = Part(
-                part=change.part,
+                part=storable(change.part),
                 state="ok" if read else "duplicate",
                 fingerprint=change.fingerprint,
                 figures=change.figures,
@@ -215,14 +238,15 @@ class _Changes:
     def report(self, source: str) -> None:
         for failed, _ in self._failed:
             log.warning("part not read; its figures stay", source=source, error=failed.message)
-        # A source that is read by days has hundreds of parts, hardly one of them worth a line.
-        many = len(self.read) > MOST_PARTS_LOGGED
-        for part, read in self.read:
-            rejected = dict(read.rejected) if read else {}
-            if not many or rejected or part.message:
+        if len(self.read) <= MOST_PARTS_LOGGED:
+            for part, read in self.read:
+                rejected = dict(read.rejected) if read else {}
                 log.info("part read", source=source, part=part.part, rows=part.rows, rejected=rejected, note=part.message)
-        if many:
-            log.info("parts read", source=source, parts=len(self.read), rows=sum(part.rows for part, _ in self.read))
+        else:
+            # A source that is read by days has hundreds of parts; `costwarden rejected` lists what there is to say of them.
+            rows, notes = sum(part.rows for part, _ in self.read), sum(1 for part, _ in self.read if part.message)
+            rejected_rows = sum(sum(read.rejected.values()) for _, read in self.read if read)
+            log.info("parts read", source=source, parts=len(self.read), rows=rows, rejected_rows=rejected_rows, notes=notes)
         if self._gone:
             log.info("parts gone", source=source, parts=self._gone)
 

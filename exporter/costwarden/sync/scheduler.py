@@ -196,6 +196,10 @@ class _Loop:
         except LedgerUnavailable as error:
             log.error("source not read: the ledger does not write", source=self.name, error=str(error))
             return False
+        except Exception as error:
+            # Even what has happened could not be noted: a source must not go on as if it were well.
+            log.exception("source not read", source=self.name)
+            return attempt.cancelled() or self._note_failure(f"{type(error).__name__}, see the log")
 
     def _window(self) -> Window | None:
         if not isinstance(self._settings, DailySchedule):

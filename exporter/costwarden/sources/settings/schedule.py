@@ -68,3 +68,6 @@ class DailySchedule(Schedule):
     """Days before today that are read at first; `costwarden source backfill` reads more. 62 are this month and the one before."""
     reread_days: int = Field(default=45, ge=1, le=400)
     """Days before today that every refresh reads again, because bills are restated; older ones only where they are missing."""
+    accept_empty_answers: bool = False
+    """Whether days that had cost may all become empty at once. An account that was closed is like that, and so is a provider that has lost
+    its data: unless this is set, such an answer is a failure, and the figures stay."""
