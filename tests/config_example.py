@@ -104,7 +104,12 @@ EXAMPLES: dict[str, Any] = {
     "cloudwatch": {"sns_topic_arn": "arn:aws:sns:us-east-1:123456789012:visualneurons-cost-alerts"},
     "reconciliation": {
         "providers": [
-            {"provider": "openai", "usage_providers": ["openai"], "models": ["gpt-[0-9]*", "o3*"], "bills": [{"provider": "openai"}]},
+            {
+                "provider": "openai",
+                "usage_providers": ["openai"],
+                "models": ["gpt-[0-9]*", "o3*"],
+                "bills": [{"provider": "openai", "source": "openai"}],
+            },
             {"provider": "azure-openai", "usage_providers": ["azure"], "bills": [{"provider": "azure", "services": ["*OpenAI*"]}]},
         ]
     },

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from costwarden.artifacts import artifact_path
+from costwarden.cli.check_config import without_password
 from costwarden.config import Config, ConfigError, check_reload, check_secrets, load_config, reveal
 from costwarden.presets import PRESETS
 from costwarden.strict_yaml import models_in
@@ -331,6 +332,49 @@ def test_check_config_names_the_preset_and_prints_what_holds(write, tmp_path):
     again = tmp_path / "again.yaml"
     again.write_text(output.replace("***", SECRET), encoding="utf-8")
     assert load_config(again) == load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:hunter2@db/ledger", "postgresql://me:***@db/ledger"),
+        ("redis://:hunter2@cache:6379/0", "redis://:***@cache:6379/0"),
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+        ("postgresql://me@db/ledger?sslmode=require", "postgresql://me@db/ledger?sslmode=require"),
+        ("postgresql://me@db/ledger?sslmode=require&password=hunter2", "postgresql://me@db/ledger?sslmode=require&password=***"),
+        ("rediss://cache/0?p%61ssword=hunter2;db=1", "rediss://cache/0?p%61ssword=***;db=1"),
+        # A password may have any of these, and each parser takes another part of it for one.
+        ("redis://:p@hunter2@cache/0", "redis://:***@cache/0"),
+        ("redis://:hun/ter2@cache/0", "***"),
+        ("redis://:22/hunter2@cache/0", "***"),
+        ("redis://:22?hunter2@cache/0", "***"),
+        ("redis://:22#hunter2@cache/0", "***"),
+        ("redis://:hun[ter2@cache/0", "***"),
+        ("sqlite:////home/me@work/costwarden.db", "sqlite:////home/me@work/costwarden.db"),
+    ],
+)
+def test_no_password_in_a_url_is_shown(url, shown):
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hunter2@proxy.example",
+        "https://me:hunter2@proxy.example/v1",
+        "https://me:hun/ter2@proxy.example",
+        "https://proxy.example?key=hunter2",
+    ],
+)
+def test_an_endpoint_has_no_secret(write, url):
+    path = write(f"sources: [{{type: aws, access: {{endpoint_url: '{url}'}}}}]")
+    assert error_of(path) == f"{path}: `sources[0].access.endpoint_url`: must be an address alone: no user, no password and no query"
+
+
+@pytest.mark.parametrize("url", ["https://proxy.example", "http://127.0.0.1:4566", "http://[::1]:80/aws/v1"])
+def test_an_endpoint_may_have_a_port_and_a_path(write, url):
+    (source,) = load_config(write(f"sources: [{{type: aws, access: {{endpoint_url: '{url}'}}}}]")).sources
+    assert source.access.endpoint_url == url
 
 
 # --- presets -----------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -126,9 +126,14 @@ class Config(Settings):
                 parts = urlsplit(url)
                 named = bool(parts.path.strip("/")) and (parts.port is None or parts.port > 0)
             except ValueError:
-                named = False
+                parts, named = urlsplit(""), False
             if not named:
                 raise ValueError("must name a database, as `postgresql://USER@HOST:PORT/DATABASE`")
+            # Where nobody looks for a password, nobody leaves it out.
+            if any("@" in rest for rest in (parts.path, parts.query, parts.fragment)):
+                raise ValueError("has an `@` after the address: write those of a password as `%40` and its `/` as `%2F`")
+            if any("password" in key.lower() for key, _ in parse_qsl(parts.query, keep_blank_values=True)):
+                raise ValueError("must have no password among its options: use `database_password`")
         elif url.removeprefix(SQLITE) in {url, "", ":memory:"}:
             raise ValueError("must be `sqlite:///PATH` or `postgresql://USER@HOST:PORT/DATABASE`")
         return url

@@ -82,7 +82,43 @@ def test_a_month_without_cost_says_what_there_is(charge, run):
     assert run(*NOVEMBER).output == "no cost from 2026-11-01 to 2026-11-30; the newest day in the bills is 2026-10-31\n"
 
 
-@pytest.mark.parametrize("arguments", [("--month", "November"), ("--month", "2026-11", "--days", "3")])
-def test_a_range_that_is_none_is_a_mistake(charge, run, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--month", "November"), "--month 'November' is not a month as 2026-03"),
+        (("--month", "2026-11", "--days", "3"), "give --days or --month, not both"),
+        # Past what a date can be, and before it.
+        (("--month", "9999-12"), "--month '9999-12' is not a month as 2026-03"),
+        (("--days", "999999999"), "'--days': 999999999 is not in the range 1<=x<=36500"),
+    ],
+)
+def test_a_range_that_is_none_is_a_mistake(charge, run, arguments, sentence):
     charge("1")
-    assert run("breakdown", *arguments).exit_code == 2
+    result = run("breakdown", *arguments)
+    assert (result.exit_code, sentence in result.output) == (2, True), result.output
+
+
+def test_a_hundred_years_are_a_range(charge, run):
+    charge("1", "1999-01-01")
+    assert as_json(run("breakdown", "--days", "36500", "--format", "json"))["total_usd"] == 1
+
+
+# What a bill can make of a terminal: a title, a cursor, a colour (C0 and C1), and letters that run backwards.
+HOSTILE = "EC2\x1b]0;owned\x07\x9b2J\x7f\u202eevil\u2066\r\n$0.00"
+SHOWN = "EC2\ufffd]0;owned\ufffd\ufffd2J\ufffd\ufffdevil\ufffd\ufffd\ufffd$0.00"
+
+
+def test_a_name_in_a_bill_does_not_command_the_terminal(charge, run):
+    charge("2", service_name=HOSTILE)
+    charge("30", provider_name=HOSTILE, charge_category="Allocated")
+    shown = run(*NOVEMBER).output
+    assert [line.split()[0] for line in shown.splitlines()[2:4]] == [SHOWN, "total"]
+    assert f"left out: $30.00 of {SHOWN}, " in shown
+    assert (set(HOSTILE) - set(SHOWN)) & set(shown) == {"\n"}
+
+
+def test_json_has_the_name_as_it_is_and_nothing_that_a_terminal_obeys(charge, run):
+    charge("2", service_name=HOSTILE)
+    result = run(*NOVEMBER, "--format", "json")
+    assert as_json(result)["rows"] == [{"service": HOSTILE, "cost_usd": 2}]
+    assert (set(HOSTILE) - set(SHOWN)) & set(result.output) == {"\n"}

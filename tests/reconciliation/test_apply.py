@@ -322,3 +322,13 @@ def test_metered_settled_and_corrected_are_what_was_billed(books_of, data):
     assert books.spent()[provider] == books.recorded()
     assert books.spent()[tenant] == f"{from_nanos(to_nanos(books.recorded()) - attributed)}{left}"
     books.ledger.close()
+
+
+def test_a_bill_that_two_sources_have_is_not_recorded(books):
+    everything = books.budget()
+    books.meter("10")
+    for source in ("openai", "file"):
+        books.bill(("gpt-4o, input", "10"), source=source)
+    applied = books.apply()
+    assert applied.refused == "the sources `file` and `openai` both have a bill of the account `1`: choose with `source` in `bills`"
+    assert (applied.changed, books.corrections(), books.spent()) == (False, [], {everything: "10"})

@@ -169,3 +169,30 @@ def test_a_sum_that_the_ledger_cannot_hold_is_told_and_changes_nothing(books, re
     assert result.exit_code == 1
     assert f"openai {DAY}: not reconciled: the difference is more than the ledger can hold" in result.output
     assert (books.corrections(), len(books.reservations())) == ([], 1)
+
+
+def test_names_from_bills_and_applications_do_not_command_the_terminal(reconcile, books):
+    hostile = "x\x1b]0;owned\x07"
+    books.bill((hostile, "1"), day=DAY)
+    books.meter("2", day=DAY, provider="", model=hostile)
+    books.reserve("3", day=DAY, provider="", model=hostile, event_id=hostile)
+    books.bill(("gpt-4o, input", "1"), part=hostile, day=DAY - timedelta(days=1))
+    books.bill(("gpt-4o, input", "1"), part="newest", day=DAY + timedelta(days=1))
+    books.fail(hostile)
+    shown = reconcile("--days", "7", "--provider", "openai").output
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    name = "x\ufffd]0;owned\ufffd"
+    assert f"$2.00 of usage of the model `{name}` names no provider" in shown
+    assert f"$3.00 unsettled of the model `{name}` names no provider and is left alone: event:" in shown
+    assert f":acme:{name}\n" in shown
+    assert f"`{name}` could not be read" in shown
+
+
+def test_a_day_that_two_sources_bill_is_named_and_nothing_is_applied(reconcile, books):
+    for source in ("openai", "focus"):
+        books.bill(("gpt-4o, input", "10"), day=DAY, source=source)
+    result = reconcile("--apply", "--yes", "--days", "7", "--provider", "openai")
+    sentence = "the sources `focus` and `openai` both have a bill of the account `1`: choose with `source` in `bills`"
+    assert f"left out: openai {DAY}: {sentence}" in result.output
+    assert (result.exit_code, books.corrections()) == (0, [])

@@ -91,3 +91,12 @@ def test_it_is_collected_again_after_a_refresh_a_correction_and_at_midnight_and_
     assert changed()
     books.today += timedelta(days=1)
     assert changed()
+
+
+def test_a_bill_that_two_sources_have_is_on_no_series(books, collector):
+    books.bill(("gpt-4o, input", "2"), day=NEWEST)
+    for source in ("openai", "file"):
+        books.bill(("gpt-4o, input", "10"), source=source, day=NEWEST - timedelta(days=1))
+    books.bill(("gpt-4o, input", "0"), source="file", day=NEWEST, account="2")
+    assert values(collector, "ai_billed_cost_usd") == {("openai",): 2.0}
+    assert values(collector, "ai_reconciliation_daily_bills") == {("openai",): 1.0}

@@ -287,11 +287,37 @@ def only_billed(books):
             [{"provider": name, "usage_providers": ["x"], "bills": [{"provider": "b"}]} for name in ("a", "c")],
             "the usage provider `x` is given twice",
         ),
+        (
+            # Usage finds its provider in any case.
+            [{"provider": name, "usage_providers": [name], "bills": [{"provider": name}]} for name in ("OpenAI", "openai")],
+            "the usage provider `OpenAI` is given twice",
+        ),
+        (
+            [{"provider": name, "usage_providers": [name], "bills": [{"provider": "aws", "services": ["*Bedrock*"]}]} for name in "ab"],
+            "`a` and `b` take the same services of the bill of `aws`",
+        ),
+        (
+            [
+                {"provider": "a", "usage_providers": ["a"], "bills": [{"provider": "aws"}]},
+                {"provider": "b", "usage_providers": ["b"], "bills": [{"provider": "gcp"}, {"provider": "aws", "services": ["Claude *"]}]},
+            ],
+            "`a` and `b` take the same services of the bill of `aws`",
+        ),
     ],
 )
 def test_what_would_count_twice_is_refused(providers, message):
     with pytest.raises(ValidationError, match=message):
         ReconciliationSettings(providers=providers)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [{"provider": "gcp"}, {"provider": "aws", "services": ["EC2"]}, {"provider": "aws", "services": ["*Bedrock*"], "source": "cur"}],
+)
+def test_bills_of_which_no_charge_is_in_both_go_together(others):
+    bills = {"a": {"provider": "aws", "services": ["*bedrock*"], "source": "api"}, "b": others}
+    given = [{"provider": name, "usage_providers": [name], "bills": [bill]} for name, bill in bills.items()]
+    assert [entry.provider for entry in ReconciliationSettings(providers=given).providers] == ["a", "b"]
 
 
 def test_a_provider_of_ones_own_is_mapped(books_of):
@@ -303,3 +329,57 @@ def test_a_provider_of_ones_own_is_mapped(books_of):
     books.meter("3", provider="mistral_ai", model="mistral-large")
     day = only(books.read())
     assert (day.billed, day.to_record) == (3, 0)
+
+
+# --- one bill from two sources -------------------------------------------------------------------------------------------------
+
+
+NEXT_DAY = DAY + timedelta(days=1)
+
+
+def openai_bills(*bills):
+    return [{"provider": "openai", "usage_providers": ["openai"], "bills": [{"provider": "openai", **bill} for bill in bills]}]
+
+
+def bill_twice(books, accounts=("1", "1")):
+    """What OpenAI's API and a file say of a day; the file goes on for another day."""
+    books.bill(("gpt-4o, input", "10"), account=accounts[0])
+    books.bill(("gpt-4o, input", "10"), source="file", part="openai.csv", account=accounts[1])
+    books.bill(("gpt-4o, input", "1"), source="file", part="later.csv", day=NEXT_DAY, account=accounts[1])
+
+
+@pytest.mark.parametrize(("accounts", "which"), [(("1", "1"), "the account `1`"), (("", "1"), "what may be one account")])
+def test_a_bill_that_two_sources_have_is_not_added_up(books, accounts, which):
+    bill_twice(books, accounts)
+    sentence = f"the sources `file` and `openai` both have a bill of {which}: choose with `source` in `bills`"
+    assert reasons(books.read(DAY, DAY, "openai")) == {sentence}
+
+
+def test_bills_of_two_accounts_from_two_sources_are_added_up(books):
+    bill_twice(books, ("1", "2"))
+    assert only(books.read(DAY, DAY, "openai")).billed == 10 + 10
+
+
+def test_other_services_of_one_account_may_come_from_two_sources(books):
+    books.bill(("Amazon Bedrock", "10"), provider="aws")
+    books.bill(("EC2", "7"), provider="aws", source="file", part="aws.csv")
+    books.bill(("EC2", "7"), provider="aws", source="file", part="later.csv", day=NEXT_DAY)
+    assert only(books.read(DAY, DAY, "aws-bedrock")).billed == 10
+
+
+@pytest.mark.parametrize(("bills", "billed"), [([{"source": "file"}], 10), ([{"source": "file"}, {"source": "openai"}], 10 + 10)])
+def test_of_several_sources_those_that_are_named_count(books_of, bills, billed):
+    books = books_of(providers=openai_bills(*bills))
+    bill_twice(books)
+    assert only(books.read(DAY, DAY)).billed == billed
+
+
+def test_a_source_that_is_not_chosen_leaves_out_no_day(books_of):
+    books = books_of(providers=openai_bills({"source": "openai"}))
+    bill_twice(books)
+    books.fail("openai.csv", source="file")
+    books.bill(("gpt-4o, input", "4"), day=NEXT_DAY + timedelta(days=1))
+    found = books.read(DAY, NEXT_DAY + timedelta(days=1))
+    assert [(day.day, day.billed) for day in found.days] == [(DAY, 10), (NEXT_DAY + timedelta(days=1), 4)]
+    # The file alone has a bill of that day.
+    assert [left.day for left in found.left_out] == [NEXT_DAY]

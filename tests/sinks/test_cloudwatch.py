@@ -10,11 +10,12 @@ import pytest
 from stand_in import Answer, StandIn
 
 from costwarden.ledger import Ledger
+from costwarden.ledger.sinks import note_sink
 from costwarden.metrics.page import Page
 from costwarden.metrics.settings import MetricsSettings
 from costwarden.metrics.sinks import cloudwatch_collector
 from costwarden.model import from_micros
-from costwarden.sinks.cloudwatch import CloudwatchSink, Overtaken
+from costwarden.sinks.cloudwatch import CloudwatchSink, Overtaken, Refused
 from costwarden.sinks.metric_data import requests_of
 from costwarden.sources.requests import RequestLimitReached, SourceError
 
@@ -214,6 +215,68 @@ def test_a_request_that_cloudwatch_refuses_is_counted_and_the_next_ones_go_out(m
         metered.call(2_000_000_000, minutes=1)
         sink.send()
     assert sums() == {1: 2}
+
+
+def test_while_cloudwatch_refuses_the_page_says_so_until_nothing_is_refused(metered, settings, sums, wait_until):
+    page = Page([cloudwatch_collector(metered.ledger.read)], MetricsSettings(), lambda: metered.now)
+
+    def up():
+        page.render()
+        return "costwarden_cloudwatch_up 1.0" in page.answer().body.decode().splitlines()
+
+    def refuse(*_):
+        raise Refused("InvalidParameterValue: no")
+
+    def cut_off(*_):
+        raise SourceError("no connection")
+
+    sink = metered.sink(settings())
+    put = sink._put
+    for number, what in enumerate((refuse, cut_off, refuse)):
+        sink._put = what
+        metered.call(1_000_000_000, minutes=number)
+        # As the thread does it.
+        assert sink._try() is (what is refuse)
+        # The third pass sends what the second one could not: its three data, and they are refused too.
+        message = "no connection" if what is cut_off else "CloudWatch has refused 3 data, which are lost: InvalidParameterValue: no"
+        assert (metered.state.message, up()) == (message, False)
+    # What was recorded since is taken, and the next pass has nothing to send: both are well.
+    sink._put = put
+    sink._try()
+    assert (metered.state.message, up(), sums()) == ("", True, {2: 1})
+    metered.call(1_000_000_000, minutes=3)
+    sink._put = refuse
+    sink._try()
+    assert not up()
+    sink._try()
+    assert (metered.state.message, up()) == ("", True)
+
+
+def test_a_pass_of_which_a_part_is_refused_is_not_well(metered, settings, sums):
+    sink = metered.sink(settings())
+    for minute in range(401):
+        metered.call(1_000_000_000, minutes=minute - 400)
+    put, seen = sink._put, []
+
+    def refuse_the_first(asked, data):
+        seen.append(data)
+        if len(seen) == 1:
+            raise Refused("InvalidParameterValue: no")
+        put(asked, data)
+
+    sink._put = refuse_the_first
+    sink.send()
+    assert (metered.state.failed, metered.state.sent) == (1000, 3 * 401 - 1000)
+    assert metered.state.message == "CloudWatch has refused 1000 data, which are lost: InvalidParameterValue: no"
+
+
+def test_a_sink_that_is_stopped_is_not_well_for_it(metered, settings):
+    sink = metered.sink(settings())
+    metered.call(1_000_000_000)
+    metered.ledger.write(lambda connection: note_sink(connection, "cloudwatch", "no connection"))
+    sink.stop()
+    sink.send()
+    assert metered.state.message == "no connection"
 
 
 def test_without_credentials_it_says_so(metered, settings, monkeypatch):

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from azure_costs import SUBSCRIPTION, AzureCharge, AzureCosts, azure, budget, error
 
+from costwarden.sources.azure_stated import account_of
 from costwarden.sources.settings import AzureSettings
 from costwarden.sources.windows import Window
 
@@ -111,6 +112,37 @@ def test_budgets_of_resource_groups_of_one_subscription_are_told_apart(spending,
         costs.budgets[group] = [budget("all", "1", "1")]
     spending.refresh(settings(scopes=groups))
     assert list(shown(spending)) == [(f"{SUBSCRIPTION}/ads", "all"), (f"{SUBSCRIPTION}/shop", "all")]
+
+
+BILLING = "/providers/Microsoft.Billing/billingAccounts"
+
+
+def test_no_two_scopes_have_one_name_in_labels(settings):
+    """All kinds of scopes: https://learn.microsoft.com/en-us/rest/api/cost-management/forecast/usage#uri-parameters"""
+    expected = {
+        SCOPE: SUBSCRIPTION,
+        f"{SCOPE}/resourceGroups/Shop": f"{SUBSCRIPTION}/shop",
+        "/providers/Microsoft.Management/managementGroups/5": "5",
+        f"{BILLING}/110": "110",
+        f"{BILLING}/111/departments/5": "111/departments/5",
+        f"{BILLING}/111/enrollmentAccounts/5": "111/enrollmentAccounts/5",
+        f"{BILLING}/112/departments/5": "112/departments/5",
+        f"{BILLING}/113/customers/5": "113/customers/5",
+        f"{BILLING}/114/billingProfiles/5": "114/billingProfiles/5",
+        f"{BILLING}/115/billingProfiles/6/invoiceSections/5": "115/billingProfiles/6/invoiceSections/5",
+    }
+    # Each alone: some of them are inside others.
+    scopes = [settings(scopes=[scope]).scopes[0] for scope in expected]
+    assert [account_of(scope) for scope in scopes] == list(expected.values())
+    assert len(set(expected.values())) == len(expected)
+
+
+def test_forecasts_of_a_department_and_an_account_of_one_number_stand_side_by_side(spending, costs, settings):
+    scopes = [f"{BILLING}/111/{kind}/5" for kind in ("departments", "enrollmentAccounts")]
+    costs.forecast = [(TODAY, "10", "Actual", "USD")]
+    spending.refresh(settings(scopes=scopes, budgets=False))
+    names = ("111/departments/5", "111/enrollmentAccounts/5")
+    assert spending.figures() == {("azure_cost_forecast_usd", "azure", name): 10 for name in names}
 
 
 def test_the_forecast_of_the_month_is_what_was_and_what_is_to_come(spending, costs, settings):

@@ -106,6 +106,16 @@ def test_a_source_that_fails_makes_the_exit_code_1_and_says_why(terminal, organi
     assert KEY not in answer.output
 
 
+def test_a_source_of_which_a_part_fails_is_read_partly_and_says_which(terminal, organisation):
+    terminal.make_ledger()
+    organisation.denied = ("usage/images",)
+    terminal.type("source", "backfill", "openai", "--months", "1")
+    answer = terminal.type("sources")
+    assert (answer.exit_code, terminal.listed()["openai"]["state"]) == (1, "partly")
+    assert "\nopenai: " in answer.output
+    assert "api.usage.read" in terminal.listed()["openai"]["message"]
+
+
 # --- source test ---------------------------------------------------------------------------------------------------------------
 
 

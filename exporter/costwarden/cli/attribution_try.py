@@ -13,7 +13,7 @@ import click
 import msgspec
 from pydantic import ValidationError
 
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.config import Config, ConfigError, reveal
 from costwarden.ledger import Ledger
 from costwarden.ledger.attribution import TAGGABLE
@@ -250,7 +250,7 @@ def _print(basis: str, found: Sequence[Compared], targets: Sequence[str], top: i
     print_table(f"read again ({basis}); nothing was changed", ("source", "days", ">before", ">after"), compared_rows)
     for one in found:
         for problem in one.problems:
-            click.echo(f"{'not compared' if one.first is None else 'not compared in part'}: {one.source}: {problem}")
+            click.echo(printable(f"{'not compared' if one.first is None else 'not compared in part'}: {one.source}: {problem}"))
         if one.first is None and not one.problems:
             click.echo(f"{one.source}: has no cost")
         elif not one.problems and one.in_ledger != one.total:

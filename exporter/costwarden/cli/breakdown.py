@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import breakdown as break_down
 from costwarden.ledger.figures import newest_days
@@ -40,7 +40,7 @@ BASES = ("billed_cost", "effective_cost", "list_cost", "contracted_cost")
 @config_option
 @format_option
 @click.option("--by", multiple=True, type=click.Choice(list(BY)), default=("service",), show_default=True, help="May be repeated.")
-@click.option("--days", type=click.IntRange(1), help="The last so many days, today included.  [default: this month]")
+@click.option("--days", type=click.IntRange(1, 36_500), help="The last so many days, today included.  [default: this month]")
 @click.option("--month", help="A calendar month, as 2026-03.")
 @click.option("--provider", help="Only this provider, as `aws`.")
 @click.option("--basis", type=click.Choice(BASES), help="Which cost.  [default: metrics.cost_basis]")
@@ -82,7 +82,8 @@ def breakdown(
     if rows:
         _print(f"{basis}, {first} to {last}", by, rows, total)
     for name, cost in left_out:
-        click.echo(f"left out: {dollars(cost)} of {name}, which stand in another provider's bill too; `--provider {name}` shows them")
+        sentence = f"left out: {dollars(cost)} of {name}, which stand in another provider's bill too; `--provider {name}` shows them"
+        click.echo(printable(sentence))
 
 
 def _allocated(connection: Connection, basis: str, first: date, last: date) -> list[tuple[str, Decimal]]:
@@ -111,9 +112,10 @@ def month_days(month: str) -> tuple[date, date]:
     """First and last day of `month`, as 2026-03; ends the program where it is none."""
     try:
         first = date.fromisoformat(f"{month}-01")
-    except ValueError:
+        return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
+    # OverflowError: no month follows the last one that there is.
+    except (ValueError, OverflowError):
         raise click.UsageError(f"--month {month!r} is not a month as 2026-03") from None
-    return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
 def _share(cost: Decimal, total: Decimal) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import click
 import yaml
@@ -14,6 +15,9 @@ from costwarden.cli.sources import predictions
 from costwarden.config import Config, ConfigError, check_secrets, source_secret_mistakes
 
 _CENT = Decimal("0.01")
+
+_SECRET = re.compile("password|passwd|pwd|secret|token", re.IGNORECASE)
+"""Keys of a URL's query whose values are not shown."""
 
 
 @click.command("check-config")
@@ -81,8 +85,27 @@ def effective_text(config: Config) -> str:
 
 
 def without_password(url: str) -> str:
-    """The URL with `***` where a password stands."""
-    return re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", url)
+    """The URL with `***` where a password stands: in its address, or as a key of its query. `***` alone where that cannot be told."""
+    try:
+        parts = urlsplit(url)
+        # Raises for what is no port: the beginning of a password that has a slash in it.
+        _ = parts.port
+    except ValueError:
+        return "***"
+    if not parts.netloc:
+        # A file.
+        return url
+    if any("@" in rest for rest in (parts.path, parts.query, parts.fragment)):
+        return "***"
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    netloc = f"{name}:***{at}{host}" if colon else parts.netloc
+    return parts._replace(netloc=netloc, query=re.sub(r"[^&;]+", _without_secret, parts.query)).geturl()
+
+
+def _without_secret(pair: re.Match[str]) -> str:
+    key, equals, _ = pair[0].partition("=")
+    return f"{key}{equals}***" if equals and _SECRET.search(unquote(key)) else pair[0]
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ import structlog
 
 from costwarden.config import LogSettings
 
-
 PROVIDERS_LIBRARIES = ("azure", "boto3", "botocore", "google", "httpx", "httpx2", "urllib3")
 """What logs every request with its address, and where it found its credentials."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,9 +105,21 @@ def check_reason(reason: str) -> str:
     return reason.strip()
 
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys instead of showing it: C0, DEL and C1, and what turns the direction of writing
+(https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters)."""
+
+
+def printable(text: str) -> str:
+    """`text` from elsewhere (a bill, a provider's answer) as one line that a terminal only shows; U+FFFD in place of what it would obey."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
 def print_json(content: Any) -> None:
     """JSON with money to the last digit: `Decimal` becomes a number."""
-    click.echo(msgspec.json.format(encode(content), indent=2))
+    # JSON itself escapes C0 alone. The line ends between its values are not those of anybody's text.
+    text = msgspec.json.format(encode(content), indent=2).decode()
+    click.echo(_CONTROLS.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text))
 
 
 def print_csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -117,13 +130,13 @@ def print_csv(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for people; columns that begin with `>` are set to the right."""
+    """A table for people, whatever its cells say; columns that begin with `>` are set to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     if title:
-        click.echo(title)
+        click.echo(printable(title))
     if not rows:
         click.echo("  none")
         return
@@ -131,7 +144,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for column in columns:
         table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console()
     if not console.is_terminal:
         # A pipe has no width: nothing may be cut or folded on its way to grep.

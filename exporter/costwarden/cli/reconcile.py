@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from costwarden.budgets.engine import Engine
-from costwarden.cli.options import ACTOR, config_option, dollars, load, now, open_ledger, print_csv, print_json, print_table
+from costwarden.cli.options import ACTOR, config_option, dollars, load, now, open_ledger, print_csv, print_json, print_table, printable
 from costwarden.model import exact_sum, from_micros, from_nanos
 from costwarden.reconciliation.apply import Applied, Reconciler, Wish
 from costwarden.reconciliation.lines import Day, capture_ratio, finding, split_residual, tokens
@@ -86,7 +86,7 @@ def reconcile(config_path: Path, output: str, names: tuple[str, ...], month: str
         _print_applied(applied)
     refused = [result for result in applied if result.refused]
     for result in refused:
-        click.echo(f"{result.provider} {result.day}: not reconciled: {result.refused}", err=True)
+        click.echo(printable(f"{result.provider} {result.day}: not reconciled: {result.refused}"), err=True)
     if refused:
         raise click.exceptions.Exit(1)
 
@@ -212,11 +212,11 @@ def _print(found: Reconciliation, settings: ReconciliationSettings, first: date,
         if day.not_compared:
             click.echo(f"{day.provider} {day.day}: {dollars(day.not_compared)} of credits, taxes and the like is not compared")
     for text in _left_out(found.left_out):
-        click.echo(text)
+        click.echo(printable(text))
     for stray in found.unassigned:
-        model = f"the model `{stray.model}`" if stray.model else "no model"
+        model = printable(f"the model `{stray.model}`") if stray.model else "no model"
         if stray.reservations:
-            which = ", ".join(stray.reservations)
+            which = printable(", ".join(stray.reservations))
             click.echo(f"{dollars(from_nanos(stray.nanos))} unsettled of {model} names no provider and is left alone: {which}")
         else:
             click.echo(f"{dollars(from_nanos(stray.nanos))} of usage of {model} names no provider: it is compared with no bill")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from costwarden.cli.options import config_option, dollars, has_ledger, load, now, open_ledger
+from costwarden.cli.options import config_option, dollars, has_ledger, load, now, open_ledger, printable
 from costwarden.config import Config, ConfigError, reveal
 from costwarden.ledger import Ledger
 from costwarden.ledger.charges import read_parts
@@ -42,9 +42,9 @@ def test(config_path: Path, name: str) -> None:
             reading = _open(config, ledger, settings) if ledger else _open_alone(config, settings)
             opened.enter_context(closing(reading.source))
             for sentence in reading.source.probe():
-                click.echo(f"{name}: {sentence}")
+                click.echo(printable(f"{name}: {sentence}"))
         except (SourceError, ConfigError) as error:
-            raise click.ClickException(f"{name}: {error}") from None
+            raise click.ClickException(printable(f"{name}: {error}")) from None
     made = f"{reading.requests.made} request{'' if reading.requests.made == 1 else 's'}"
     click.echo(f"{name}: ok ({made}, {dollars(from_nanos(reading.requests.cost))})")
 
@@ -67,13 +67,13 @@ def backfill_command(config_path: Path, name: str, months: int, again: bool) -> 
         try:
             failed = _backfill(ledger, settings, lambda: _open(config, ledger, settings), months, again)
         except (SourceError, ConfigError, BeingRead) as error:
-            raise click.ClickException(f"{name}: {error}") from None
+            raise click.ClickException(printable(f"{name}: {error}")) from None
         with ledger.read() as connection:
             parts = [part for _, part in read_parts(connection, name) if part.state == "failed"]
     for part in parts:
-        click.echo(f"warning: {name}: {part.message or part.part}", err=True)
+        click.echo(printable(f"warning: {name}: {part.message or part.part}"), err=True)
     if failed is not None:
-        raise click.ClickException(f"{name}: {failed.first:%Y-%m}: {failed.refresh.failure}")
+        raise click.ClickException(printable(f"{name}: {failed.first:%Y-%m}: {failed.refresh.failure}"))
 
 
 def _backfill(ledger: Ledger, settings: SourceSettings, open_it: Callable[[], Reading], months: int, again: bool) -> Month | None:

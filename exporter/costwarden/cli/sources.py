@@ -1,5 +1,6 @@
 """`costwarden sources`: where cost comes from, how fresh it is, and what asking for it has cost."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from costwarden.api.routes import time_answer
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.config import Config
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import count_rejected, read_parts
@@ -37,7 +38,7 @@ _COLUMNS = (
 @config_option
 @format_option
 def sources(config_path: Path, output: str) -> None:
-    """List the sources: state, freshness, and dollars spent on requests. Exit code 1 where one fails or is stale."""
+    """List the sources: state, freshness, and dollars spent on requests. Exit code 1 where one fails, in part too, or is stale."""
     config = load(config_path)
     with open_ledger(config) as ledger, ledger.read() as connection:
         found = source_answers(connection, config, now())
@@ -45,6 +46,9 @@ def sources(config_path: Path, output: str) -> None:
         print_json({"sources": found})
     else:
         print_table("sources", _COLUMNS, [_cells(source) for source in found])
+        for source in found:
+            if source["message"]:
+                click.echo("\n" + printable(f"{source['source']}: {source['message']}"))
     if any(is_trouble(source) for source in found):
         raise click.exceptions.Exit(1)
 
@@ -53,7 +57,10 @@ def source_answers(connection: Connection, config: Config, at: int) -> list[dict
     """What is known of each configured source, as JSON has it; `at` is the time in microseconds."""
     states = {state["source"]: state for state in source_states(connection)}
     rejected = count_rejected(connection)
-    failed = [name for name, part in read_parts(connection) if part.state == "failed"]
+    failed: dict[str, list[str]] = defaultdict(list)
+    for name, part in read_parts(connection):
+        if part.state == "failed":
+            failed[name].append(part.message or part.part)
     paid = paid_on(connection, from_micros(at).date().isoformat())
     answers = []
     for settings in config.sources:
@@ -61,21 +68,22 @@ def source_answers(connection: Connection, config: Config, at: int) -> list[dict
         attempted = state is not None and state["last_attempt_at"] > 0
         last_success_at = state["last_success_at"] if state else 0
         stale = at - last_success_at > settings.stale_after_seconds * MICROS_PER_SECOND
+        well = "partly" if failed[settings.name] else "ok"
         answers.append(
             {
                 "source": settings.name,
                 "type": settings.type,
-                "state": "never read" if not attempted or not state else "failing" if not state["up"] else "stale" if stale else "ok",
+                "state": "never read" if not attempted or not state else "failing" if not state["up"] else "stale" if stale else well,
                 "last_success_at": time_answer(last_success_at),
                 "newest_day": _day(state["data_newest_at"]) if state and state["data_newest_at"] else None,
                 "rows": state["rows"] if state else 0,
                 "rejected_rows": sum(rows for source, _, rows in rejected if source == settings.name),
-                "failed_files": failed.count(settings.name),
+                "failed_files": len(failed[settings.name]),
                 "requests": state["requests"] if state else 0,
                 "request_cost_today_usd": from_nanos(paid.get(settings.name, 0)),
                 "request_cost_usd": from_nanos(state["request_cost"] if state else 0),
                 "daily_request_limit_usd": settings.daily_request_limit_usd,
-                "message": state["message"] if state else "",
+                "message": (state["message"] if state else "") or _first(failed[settings.name]),
             }
         )
     return answers
@@ -99,4 +107,9 @@ def _day(micros: int) -> date:
 def _cells(source: dict[str, Any]) -> tuple[str, ...]:
     names = ("source", "type", "state", "last_success_at", "newest_day", "rows", "rejected_rows", "failed_files", "requests")
     cells = ["" if source[name] is None else str(source[name]) for name in names]
-    return (*cells, dollars(source["request_cost_today_usd"]), dollars(source["request_cost_usd"]), source["message"])
+    return (*cells, dollars(source["request_cost_today_usd"]), dollars(source["request_cost_usd"]))
+
+
+def _first(messages: Sequence[str]) -> str:
+    more = f" (and {len(messages) - 1} more: `costwarden rejected`)" if len(messages) > 1 else ""
+    return f"{messages[0]}{more}" if messages else ""

@@ -11,7 +11,7 @@ from costwarden.api.routes import time_answer
 from costwarden.budgets.rules import period_bounds
 from costwarden.budgets.status import budget_statuses
 from costwarden.cli.budget import BUDGET_COLUMNS, budget_row
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.cli.sources import is_trouble, source_answers
 from costwarden.ledger.budgets import read_suspended
 from costwarden.ledger.charges import breakdown
@@ -75,7 +75,7 @@ def _used(cost: Decimal, budget: CloudBudget) -> Decimal:
 def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:
     cloud, ai = answer["cloud"], answer["ai"]
     if stop := answer["emergency_stop"]:
-        click.echo(f"EMERGENCY STOP by {stop['actor']} since {time_answer(stop['suspended_at'])}: {stop['reason']}\n")
+        click.echo(printable(f"EMERGENCY STOP by {stop['actor']} since {time_answer(stop['suspended_at'])}: {stop['reason']}") + "\n")
     rows = [(f"cloud: {provider}", dollars(cost)) for provider, cost in cloud["providers"].items()]
     rows += [("cloud: total", dollars(cloud["total_usd"])), (f"AI: {ai['requests']:,} requests", dollars(ai["month_usd"]))]
     print_table(f"cost of {cloud['month']}", ("", ">"), rows)
@@ -92,7 +92,7 @@ def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:
     title = "AI budgets" if len(budgets) <= TIGHTEST else f"AI budgets, the {TIGHTEST} tightest of {len(budgets)}"
     print_table(title, BUDGET_COLUMNS, budgets[:TIGHTEST])
     for tenant in answer["suspended_tenants"]:
-        click.echo(f"suspended: {tenant['tenant_id']} ({tenant['reason']})")
+        click.echo(printable(f"suspended: {tenant['tenant_id']} ({tenant['reason']})"))
     click.echo()
     columns = ("source", "state", "last_success_at", "newest_day", "rows", "rejected_rows", "failed_files", "message")
     cells = [tuple("" if source[name] is None else str(source[name]) for name in columns) for source in answer["sources"]]

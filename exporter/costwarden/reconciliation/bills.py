@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -45,18 +45,25 @@ class Bills:
         self.lines: list[BilledLine] = []
         self._billed: set[tuple[str, str, date]] = set()
         """(name in the bill, source, day) that has any charge, of whatever service."""
+        self._taken: dict[tuple[str, date], dict[tuple[str, str], set[str]]] = defaultdict(lambda: defaultdict(set))
+        """By (provider, day): (name in the bill, billing account) -> the sources that have its charges, where no one source was chosen."""
         names = {bill.provider for entry in providers for bill in entry.bills}
         self._spans = bill_spans(connection, names)
         self._sources = {source: _SourceState() for _, source, _, _ in self._spans}
         self._read_sources(connection)
         # One look at the charges for all providers: there is no index by provider.
-        columns = ("provider_name", "charge_date", "source", "service_name", "charge_category")
-        for name, day_text, source, service, category, cost in breakdown(connection, settings.cost_basis, columns, first=first, last=last):
+        columns = ("provider_name", "charge_date", "source", "service_name", "charge_category", "billing_account_id")
+        for name, day_text, source, service, category, account, cost in breakdown(
+            connection, settings.cost_basis, columns, first=first, last=last
+        ):
             day = date.fromisoformat(day_text)
             self._billed.add((name, source, day))
             for entry in providers:
-                if any(bill.provider == name and matches(service, bill.services) for bill in entry.bills):
+                taken_by = [bill for bill in entry.bills if bill.is_in(source, name) and matches(service, bill.services)]
+                if taken_by:
                     self._add(entry.provider, day, service, cost, compared=category not in settings.not_compared)
+                if any(not bill.source for bill in taken_by):
+                    self._taken[entry.provider, day][name, account].add(source)
 
     def _add(self, provider: str, day: date, service: str, cost: Decimal, *, compared: bool) -> None:
         sums = self.compared if compared else self.not_compared
@@ -76,12 +83,13 @@ class Bills:
         """Why the day of a provider is not whole on its bill; empty where it is."""
         if day > today - self._lag:
             return f"is not {self._lag.days} days old yet"
-        names = {bill.provider for bill in entry.bills}
+        if reason := _twice(self._taken[entry.provider, day]):
+            return reason
         has_bill = False
         for name, source, first, newest in self._spans:
             state = self._sources[source]
             has_part = day.isoformat() in state.days
-            if name not in names or (day < first and not has_part):
+            if not any(bill.is_in(source, name) for bill in entry.bills) or (day < first and not has_part):
                 continue
             if state.read_on < day + self._lag:
                 return f"the source `{source}` was not read since it was {self._lag.days} days old"
@@ -93,6 +101,20 @@ class Bills:
                 return f"{reason} (source `{source}`)"
             has_bill = True
         return "" if has_bill else "no bill"
+
+
+def _twice(taken: Mapping[tuple[str, str], set[str]]) -> str:
+    """Which two sources have one bill, as far as the accounts tell; empty where none have."""
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for (name, _), sources in taken.items():
+        by_name[name].update(sources)
+    for (name, account), sources in sorted(taken.items()):
+        # A bill that names no account may be any account's.
+        holders = sorted(sources if account else by_name[name])
+        if len(holders) > 1:
+            which = f"the account `{account}`" if account else "what may be one account"
+            return f"the sources `{holders[0]}` and `{holders[1]}` both have a bill of {which}: choose with `source` in `bills`"
+    return ""
 
 
 class _SourceState:

@@ -1,5 +1,7 @@
 """The section `reconciliation`: which charges of which bills pay for which metered usage, and which days are compared."""
 
+from fnmatch import fnmatchcase
+from itertools import combinations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -19,6 +21,19 @@ class Bill(Settings):
     """As the bill's metrics name it: `openai`, `anthropic`, `aws`, `gcp`, `azure`, …"""
     services: Annotated[tuple[_Name, ...], Field(min_length=1)] = ("*",)
     """Service names, as shell patterns; upper and lower case are the same."""
+    source: Annotated[str, StringConstraints(max_length=256)] = ""
+    """Only charges of this source, by its name: for a provider whose bill several sources have. Empty takes those of all sources."""
+
+    def is_in(self, source: str, provider: str) -> bool:
+        """Whether its charges are among those that `source` has of the cloud's or vendor's name `provider`."""
+        return self.provider == provider and self.source in ("", source)
+
+    def overlaps(self, other: Self) -> bool:
+        """Whether one service could be a charge of both: the same pattern, or one that the other's matches."""
+        if not self.is_in(other.source or self.source, other.provider):
+            return False
+        pairs = [(mine.casefold(), its.casefold()) for mine in self.services for its in other.services]
+        return any(fnmatchcase(mine, its) or fnmatchcase(its, mine) for mine, its in pairs)
 
 
 class ReconciledProvider(Settings):
@@ -87,9 +102,18 @@ class ReconciliationSettings(Settings):
     def _each_once(self) -> Self:
         names = [entry.provider for entry in self.providers]
         usage = [name for entry in self.providers for name in entry.usage_providers]
-        for what, found in (("provider", names), ("usage provider", usage)):
-            for name in found:
-                if found.count(name) > 1:
-                    # Its usage, or its bill, would count twice.
-                    raise ValueError(f"`providers`: the {what} `{name}` is given twice")
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"`providers`: the provider `{name}` is given twice")
+        # Usage finds its provider in any case. Usage of two providers, and a charge of two, would count twice.
+        folded = [name.casefold() for name in usage]
+        for name in usage:
+            if folded.count(name.casefold()) > 1:
+                raise ValueError(f"`providers`: the usage provider `{name}` is given twice")
+        for one, other in combinations(self.providers, 2):
+            for bill in one.bills:
+                if any(bill.overlaps(its) for its in other.bills):
+                    raise ValueError(
+                        f"`providers`: `{one.provider}` and `{other.provider}` take the same services of the bill of `{bill.provider}`"
+                    )
         return self

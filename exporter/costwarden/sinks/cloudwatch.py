@@ -125,13 +125,15 @@ class CloudwatchSink:
     def send(self) -> None:
         """Send what was recorded since the last time; at the very first time nothing, and from then on everything.
 
+        What CloudWatch refuses is counted and never sent, and stays noted in the ledger until a pass in which nothing was refused.
         Raises `SourceError` (its kind `RequestLimitReached` where the day's dollars are spent), `Overtaken` and `LedgerUnavailable`: then
         the rest is sent the next time.
         """
         if (settings := self._settings) is None:
             return
         with self._ledger.read() as connection:
-            cursor = read_sink(connection, SINK).cursor
+            state = read_sink(connection, SINK)
+            cursor = state.cursor
             if not cursor:
                 began = Pass(since=usage_cursor(connection))
             else:
@@ -142,27 +144,33 @@ class CloudwatchSink:
             costs = [] if began.until is None else minute_costs(connection, began.since, began.until)
         if not cursor or costs:
             cursor = self._move(cursor, began)
-        if costs:
-            self._send(settings, cursor, began, *metric_data(costs, frozenset(began.kept), began.at))
+        message = self._send(settings, cursor, began, *metric_data(costs, frozenset(began.kept), began.at)) if costs else ""
+        if message or (state.message and not self._stopping.is_set()):
+            self._ledger.write(partial(note_sink, sink=SINK, message=message))
 
-    def _send(self, settings: CloudwatchSettings, cursor: str, current: Pass, data: list[dict[str, Any]], lost: int) -> None:
+    def _send(self, settings: CloudwatchSettings, cursor: str, current: Pass, data: list[dict[str, Any]], lost: int) -> str:
+        """What CloudWatch has refused, in words; empty where it has refused nothing."""
+        refused, why = 0, ""
         if lost:
             log.warning("CloudWatch takes no data of this age", data=lost)
         for number, piece in enumerate(requests_of(data), start=1):
             if number <= current.done:
                 continue
             if self._stopping.is_set():
-                return
+                break
             current = msgspec.structs.replace(current, done=number)
             try:
                 self._put(settings, piece)
             except Refused as refusal:
                 log.error("CloudWatch has refused data", data=len(piece), error=str(refusal))
+                refused, why = refused + len(piece), str(refusal)
                 cursor = self._move(cursor, current, failed=len(piece))
             else:
                 cursor = self._move(cursor, current, sent=len(piece), at=self._now())
-        assert current.until is not None
-        self._move(cursor, Pass(since=current.until), failed=lost)
+        else:
+            assert current.until is not None
+            self._move(cursor, Pass(since=current.until), failed=lost)
+        return f"CloudWatch has refused {refused} data, which are lost: {why}" if refused else ""
 
     def _move(self, before: str, after: Pass, *, sent: int = 0, failed: int = 0, at: int = 0) -> str:
         cursor = msgspec.json.encode(after).decode()

@@ -26,11 +26,14 @@ FORECAST = "azure_cost_forecast_usd"
 
 
 def account_of(scope: str) -> str:
-    """How a scope is named in labels: the id of the subscription, `SUBSCRIPTION/GROUP`, else its last id."""
-    parts = scope.split("/")
-    return (
-        f"{parts[2]}/{parts[4].lower()}" if parts[1] == "subscriptions" and len(parts) > 4 else parts[2] if len(parts) == 3 else parts[-1]
-    )
+    """How a scope is named in labels: by the ids of the subscription and the group, of the management group or of the billing account.
+
+    Of a part of a billing account with its kind, as `ACCOUNT/departments/ID`: an enrollment account may have the number of a department.
+    """
+    _, kind, *ids = scope.split("/")
+    if kind == "subscriptions":
+        return f"{ids[0]}/{ids[2].lower()}" if len(ids) > 1 else ids[0]
+    return "/".join(ids[2:])
 
 
 def read_budgets(client: AzureClient, source: str, scope: str, today: date, rates: Rates) -> list[ProviderBudget]:

@@ -71,8 +71,8 @@ def refresh(
     """Read what has changed in a source and put it in force, in one transaction; one refresh of a source at a time.
 
     `window` is None for a source that is read by files; the server alone logs. With `rejected_again`, days of which a row was rejected
-    count as not known. What the source raises becomes the `failure` of the answer, and all figures stay as they were. Raises `BeingRead` and
-    `LedgerUnavailable`.
+    count as not known. What the source raises becomes the `failure` of the answer, and all figures stay as they were. Raises
+    `BeingRead` and `LedgerUnavailable`.
     """
     began, free = now(), reading.free_requests
     # A name of its own: a refresh that was given up and goes on in its thread must find that the source is no longer its to write.

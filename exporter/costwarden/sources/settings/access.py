@@ -2,12 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from costwarden.settings import ConfigPath, Secret, Settings
 
-Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
-"""URL of a service, for private endpoints and for tests."""
+
+def _address_alone(url: str) -> str:
+    # Anywhere: `https://me:hun/ter2@host` has its password in what looks like a path.
+    if "@" in url or "?" in url:
+        raise ValueError("must be an address alone: no user, no password and no query")
+    return url
+
+
+Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+"), AfterValidator(_address_alone)]
+"""URL of a service, for private endpoints and for tests. It has no secrets: it is shown."""
 
 
 class AwsAccess(Settings):

@@ -106,6 +106,9 @@ class AwsSettings(DailySchedule):
         numbers = [account.number for account in self.accounts]
         if twice := {number for number in numbers if numbers.count(number) > 1}:
             raise ValueError(f"account {min(twice)} stands there twice: its cost would count twice")
+        regions = self.bucket_regions
+        if repeated := {region for region in regions if regions.count(region) > 1}:
+            raise ValueError(f"`bucket_regions`: {min(repeated)} stands there twice")
         keys = [*self.group_by, *([self.split_by.key] if self.split_by else [])]
         names = [key.partition(":")[2].strip().lower() or key.lower() for key in keys]
         if len(set(names)) < len(names):

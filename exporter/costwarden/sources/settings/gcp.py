@@ -1,9 +1,10 @@
 """Google Cloud: `type: gcp`."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from costwarden.settings import Price
 from costwarden.sources.settings.access import GcpAccess
@@ -17,7 +18,17 @@ ExportKind = Literal["standard", "detailed", "focus"]
 _PROJECT = r"([a-z0-9.-]{1,253}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
 
 # https://cloud.google.com/bigquery/docs/tables#table_naming and .../datasets#dataset-naming allow more; an export's names have no more.
-_TABLE = rf"^{_PROJECT}\.[A-Za-z0-9_]{{1,1024}}\.[A-Za-z0-9_-]{{1,1024}}$"
+_TABLE = re.compile(rf"{_PROJECT}\.[A-Za-z0-9_]{{1,1024}}\.[A-Za-z0-9_-]{{1,1024}}")
+
+
+def _table(name: str) -> str:
+    if not _TABLE.fullmatch(name):
+        raise ValueError(
+            "must be PROJECT.DATASET.TABLE: a project id has 6 to 30 small letters, digits and hyphens, the others have letters, digits "
+            "and `_`, a table also `-`"
+        )
+    return name
+
 
 BillingAccount = Annotated[str, StringConstraints(pattern=r"^([0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6})?$")]
 """Id of a Cloud Billing account."""
@@ -32,7 +43,7 @@ class GcpSettings(DailySchedule):
     """Name of the source: the `source` label of its series."""
     access: GcpAccess = GcpAccess()
     """Credentials of Google Cloud."""
-    table: Annotated[str, StringConstraints(pattern=_TABLE)]
+    table: Annotated[str, AfterValidator(_table)]
     """Table of the billing export, as `project.dataset.gcp_billing_export_v1_010101_F0FFF0_61C528`, or a view with its columns."""
     export: ExportKind | None = None
     """What the table holds: `standard`, `detailed` or `focus`. Without it, as the name of the table says."""
