@@ -1,5 +1,6 @@
 """Tags, accounts and services to team, feature, tenant and environment."""
 
+import duckdb
 import pytest
 
 from costwarden.sources.attribution import Attribution, parse_tags, value_before_and_after
@@ -103,9 +104,11 @@ def test_two_sets_of_rules_are_asked_at_once():
         ('[{"key": "team", "value": "search"}, {"Key": "env", "Value": "prod"}]', {"team": "search", "env": "prod"}),
         ('[{"key": "team"}]', {}),
         ('{"\\u0074eam": "search"}', {"team": "search"}),
+        ('{"te\\u0000am": "a\\u0000b"}', {"te\ufffdam": "a\ufffdb"}),
+        ('{"team": "\\ud83d", "e\\udc00nv": "\\ud83d\\ude00"}', {"team": "\ufffd", "e\ufffdnv": "\U0001f600"}),
         ("{", None),
         ("7", None),
-        ("null", None),
+        ("null", {}),
         ('"team"', None),
         ('["team"]', None),
         ('[{"name": "team"}]', None),
@@ -141,3 +144,25 @@ def test_as_many_combinations_of_tags_as_rows_are_all_attributed(write_bill, rea
     write_bill("bill.csv", *({"Tags": f'{{"team": "t{number % 7}", "Name": "{number}"}}'} for number in range(count)))
     sums = by(read_one(), "team")
     assert sums == {f"t{number}": len(range(number, count, 7)) for number in range(7)}
+
+
+def test_a_tag_that_no_database_can_hold_costs_neither_its_file_nor_the_row(write_bill, read_one, by):
+    write_bill(
+        "bill.csv",
+        {"BilledCost": "1", "Tags": r'{"team": "\ud83d", "env": "prod"}'},
+        {"BilledCost": "2", "Tags": r'{"team": "a\u0000b"}'},
+        {"BilledCost": "4", "Tags": '{"team": "search"}'},
+    )
+    change = read_one()
+    assert by(change, "team", "environment") == {("\ufffd", "prod"): 1, ("a\ufffdb", ""): 2, ("search", ""): 4}
+    assert change.message == ""
+
+
+def test_tags_of_json_that_are_null_are_no_tags(folder, read_one):
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT 5 AS BilledCost, 5 AS EffectiveCost, 5 AS ListCost, 5 AS ContractedCost, DATE '2026-01-01' AS ChargePeriodStart,"
+            f" 'USD' AS BillingCurrency, 'null'::JSON AS Tags) TO '{folder / 'bill.parquet'}'"
+        )
+    change = read_one()
+    assert (change.rows, change.message) == (1, "")

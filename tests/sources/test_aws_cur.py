@@ -108,6 +108,21 @@ def one(change):
             "Purchase",
             ("72", "0.3", "0", "0"),
         ),
+        # Of a reservation without an upfront fee, all of it used: its cost is with the usage.
+        (
+            {"lineItem/LineItemType": "RIFee", "lineItem/UnblendedCost": "72", "reservation/UnusedRecurringFee": "0"},
+            "Purchase",
+            ("72", "0", "0", "0"),
+        ),
+        (
+            {
+                "lineItem/LineItemType": "RIFee",
+                "lineItem/UnblendedCost": "72",
+                "reservation/UnusedAmortizedUpfrontFeeForBillingPeriod": "0.1",
+            },
+            "Purchase",
+            ("72", "0.1", "0", "0"),
+        ),
         (
             {"lineItem/LineItemType": "Fee", "lineItem/UnblendedCost": "300", "reservation/ReservationARN": "arn:x"},
             "Purchase",

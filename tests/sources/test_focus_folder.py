@@ -123,6 +123,18 @@ def test_a_copy_under_another_name_compressed_or_in_another_order_is_not_counted
     assert changes["c.csv.gz"].message == "c.csv.gz: has the same charges as a.csv and is not counted"
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_copy_with_its_columns_in_another_order_is_not_counted(write_bill, fetch, suffix):
+    row = {"ResourceId": "i-1", "x_Note": "a"}
+    path = write_bill(f"a.{suffix}", row)
+    write_bill(f"c.{suffix}", row | {"x_Note": "b"})
+    with duckdb.connect() as connection:
+        table = f"read_csv('{path}', all_varchar = true)" if suffix == "csv" else f"'{path}'"
+        names = reversed([column[0] for column in connection.execute(f"DESCRIBE FROM {table}").fetchall()])
+        connection.execute(f"COPY (SELECT {', '.join(names)} FROM {table}) TO '{path.with_name(f'b.{suffix}')}'")
+    assert kinds(fetch()) == {f"a.{suffix}": Read, f"b.{suffix}": Duplicate, f"c.{suffix}": Read}
+
+
 @pytest.mark.parametrize(
     "difference",
     [
@@ -262,6 +274,29 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_read(write_bill,
     (failed,) = changes.values()
     assert isinstance(failed, Failed)
     assert failed.message.startswith(sentence)
+
+
+def test_a_file_whose_name_is_no_text_is_told_by_an_escaped_one_and_the_others_are_read(folder, write_bill, fetch, remember):
+    write_bill("good.csv", {"BilledCost": "5"})
+    odd = os.fsencode(folder) + b"/b\xff.csv"
+    with open(odd, "w") as file:  # noqa: PTH123 (a path of bytes)
+        file.write("BilledCost,ChargePeriodStart\n1,2026-01-01\n")
+    changes = fetch()
+    assert kinds(changes) == {"good.csv": Read, r"b\udcff.csv": Failed}
+    assert changes[r"b\udcff.csv"].message == r"b\udcff.csv: has a name that is not UTF-8 text; rename it"
+    os.unlink(odd)  # noqa: PTH108
+    assert kinds(fetch(remember(changes))) == {r"b\udcff.csv": Gone}
+
+
+def test_a_nul_in_a_name_is_the_same_text_as_in_the_ledger(folder, fetch, by):
+    texts = ("S\0x", "S\ufffdx", "\0", "S")
+    rows = [f"{2**position},2026-01-01,USD,{text}\n" for position, text in enumerate(texts)]
+    (folder / "a.csv").write_text("BilledCost,ChargePeriodStart,BillingCurrency,ServiceName\n" + "".join(rows))
+    (folder / "b.csv").write_text("BilledCost,ChargePeriodStart,BillingCurrency,ServiceName\n" + "".join(reversed(rows)))
+    changes = fetch()
+    assert kinds(changes) == {"a.csv": Read, "b.csv": Duplicate}
+    assert by(changes["a.csv"], "service_name") == {"S\ufffdx": 1 + 2, "\ufffd": 4, "S": 8}
+    assert len(changes["a.csv"].charges) == 3
 
 
 def test_a_file_that_failed_is_tried_again_at_every_fetch(folder, write_bill, fetch, remember):

@@ -1,8 +1,11 @@
 """A CSV file with broken lines: each is given up alone, with its line and its text."""
 
 import gzip
+import tracemalloc
 
 import pytest
+
+from costwarden.sources.focus_lines import LONGEST_ROW, copy_with_lines, count_lines, row_texts
 
 HEADER = "ServiceName,BillingCurrency,ChargePeriodStart,BilledCost"
 
@@ -105,3 +108,91 @@ def test_an_open_quote_does_not_make_the_rest_of_a_large_file_be_read_again_and_
     change = read_lines(*lines)
     assert change.rows + sum(change.rejected.values()) == len(lines)
     assert change.rejected == {"broken_row": 2000}
+
+
+# --- rows without an end -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bill.csv", "bill.csv.gz"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_that_is_too_long_is_one_broken_row_and_the_lines_after_it_keep_their_numbers(read_lines, name, end):
+    for length in (LONGEST_ROW, LONGEST_ROW + 1, 3 * LONGEST_ROW):
+        change = read_lines("a,USD,2026-01-01,1", "x" * length, "b,USD,2026-01-01,y", "c,USD,2026-01-01,2", end=end, name=name)
+        assert services(change) == {"a": 1, "c": 2}
+        assert change.rejected == {"broken_row": 1, "bad_cost": 1}
+        assert [(row.line, len(row.content)) for row in change.rejected_rows] == [(3, 2000), (4, len("b,USD,2026-01-01,y"))]
+        assert change.rejected_rows[0].detail == "is longer than 500,000 characters"
+
+
+def test_a_row_of_four_bytes_a_character_may_be_as_long_as_any_other(read_lines):
+    name = "\U0001f600" * 400_000
+    change = read_lines(f"{name},USD,2026-01-01,1", "b,USD,2026-01-01,2", "broken")
+    assert services(change) == {name: 1, "b": 2}
+
+
+def test_a_row_of_quoted_newlines_without_an_end_is_given_up(read_lines):
+    change = read_lines("a,USD,2026-01-01,1", '"', *(['","'] * 200_000))
+    assert services(change) == {"a": 1}
+    assert change.rejected == {"broken_row": 1 + 200_000}
+
+
+def test_of_a_line_without_an_end_little_is_in_memory_at_a_time(tmp_path):
+    path = tmp_path / "bill.csv.gz"
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.write(f"{HEADER}\n")
+        for _ in range(64):
+            file.write("x" * (1 << 20))
+        file.write("\na,USD,2026-01-01,1\n")
+    tracemalloc.start()
+    met = copy_with_lines(path, tmp_path / "copy.csv", 10, lambda: None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (met.rows, met.broken) == (1, 1)
+    assert peak < 16 << 20
+
+
+def test_a_header_without_an_end_is_no_header(folder, fetch):
+    (folder / "bill.csv").write_text("x" * (LONGEST_ROW + 1))
+    (change,) = fetch().values()
+    assert change.message == "bill.csv: is not CSV: line 1: is longer than 500,000 characters"
+
+
+# --- being ended ---------------------------------------------------------------------------------------------------------------
+
+
+class Closed(Exception):
+    pass
+
+
+class ClosesAfter:
+    """Asked whether to go on, it says no at the `asked`th time."""
+
+    def __init__(self, asked):
+        self.left = asked
+
+    def __call__(self):
+        self.left -= 1
+        if self.left < 0:
+            raise Closed
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["a,USD,2026-01-01,1"] * 100_000, ["x" * 10_000_000], ["broken"] * 100_000, ['"'] + ['","'] * 100_000],
+    ids=["rows", "one line", "broken rows", "an open quote"],
+)
+@pytest.mark.parametrize(
+    "passing",
+    [
+        lambda path, check: copy_with_lines(path, path.with_name("copy"), 10, check),
+        count_lines,
+        lambda path, check: row_texts(path, {200_000: 1}, check),
+    ],
+    ids=["copy", "count", "texts"],
+)
+def test_a_careful_reading_that_is_closed_ends_in_the_middle_of_the_file(tmp_path, lines, passing):
+    path = tmp_path / "bill.csv"
+    # Of 1 MiB and more: lines are counted in blocks of that.
+    path.write_text("\n".join([HEADER, *lines, "x" * (2 << 20), ""]))
+    with pytest.raises(Closed):
+        passing(path, ClosesAfter(1))

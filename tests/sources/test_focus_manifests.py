@@ -7,6 +7,7 @@ https://learn.microsoft.com/en-us/azure/cost-management-billing/costs/tutorial-i
 
 import json
 import os
+from datetime import UTC, datetime
 
 import pytest
 from blob_server import Bucket, s3
@@ -14,7 +15,9 @@ from pydantic import TypeAdapter
 from stand_in import StandIn
 
 from costwarden.sources import Window
+from costwarden.sources.manifests import choose
 from costwarden.sources.settings import SourceSettings
+from costwarden.sources.stores import Item
 
 
 def bill(cost, day="2026-11-15"):
@@ -241,3 +244,110 @@ def test_a_file_of_a_delivery_that_fails_does_not_take_the_others_along(store, r
     assert read() == 10
     store["cur/data/BILLING_PERIOD=2026-11/e1/cur-00002.csv"] = bill(20)
     assert read() == 10 + 20
+
+
+# --- which file a manifest means -----------------------------------------------------------------------------------------------
+
+
+PERIOD = "20261101-20261201"
+
+
+def report(store, prefix, cost, key=f"exports/focus/{PERIOD}/focus-00001.csv"):
+    """A report whose manifest names its file by a key that says nothing of `prefix`."""
+    store[f"{prefix}exports/focus/{PERIOD}/focus-00001.csv"] = bill(cost)
+    store[f"{prefix}exports/focus/{PERIOD}/focus-Manifest.json"] = json.dumps({"reportKeys": [key]})
+
+
+@pytest.mark.parametrize("key", [f"exports/focus/{PERIOD}/focus-00001.csv", "focus-00001.csv"])
+def test_accounts_that_deliver_under_the_same_names_each_have_their_own_files(store, read, spending, key):
+    costs = {f"account-{number}/": 10**number for number in range(6)}
+    for prefix, cost in costs.items():
+        report(store, prefix, cost, key)
+    assert read() == 111_111
+    assert {part.state for part in spending.parts().values()} == {"ok"}
+    assert len(spending.parts()) == 6
+
+
+def test_an_account_whose_file_is_not_there_yet_does_not_take_that_of_another(store, read, spending):
+    report(store, "a/", 5)
+    report(store, "b/", 7)
+    del store[f"a/exports/focus/{PERIOD}/focus-00001.csv"]
+    assert read() == 7
+    assert {part: found.state for part, found in spending.parts().items()} == {
+        f"a/exports/focus/{PERIOD}/focus-Manifest.json": "failed",
+        f"b/exports/focus/{PERIOD}/focus-00001.csv": "ok",
+    }
+    store[f"a/exports/focus/{PERIOD}/focus-00001.csv"] = bill(5)
+    assert read() == 7 + 5
+
+
+@pytest.mark.parametrize("backup", ["backup/", "zz-backup/"])
+def test_a_backup_of_the_files_below_the_prefix_is_not_taken_for_them(store, read, spending, backup):
+    report(store, "", 210)
+    store[f"{backup}exports/focus/{PERIOD}/focus-00001.csv"] = bill(90)
+    assert read() == 210 + 90
+    marks = {part: found.fingerprint.rpartition("|")[2] for part, found in spending.parts().items()}
+    assert [part for part, mark in marks.items() if mark] == [f"exports/focus/{PERIOD}/focus-00001.csv"]
+
+
+def test_names_without_a_folder_are_those_of_the_run_of_the_manifest(store, read):
+    for period, run, cost, day in (
+        ("20261001-20261031", "run-1", 10, "2026-10-03"),
+        ("20261101-20261130", "run-1", 99, "2026-11-03"),
+        ("20261101-20261130", "run-2", 20, "2026-11-03"),
+    ):
+        store[f"exp/{period}/{run}/part_0_0001.csv"] = bill(cost, day)
+        store[f"exp/{period}/{run}/manifest.json"] = json.dumps({"blobs": [{"blobName": "part_0_0001.csv"}]})
+    assert read() == 10 + 20
+
+
+def test_names_without_a_folder_of_a_data_export_are_those_of_its_execution(store, read):
+    for execution, cost in (("e1", 10), ("e2", 11)):
+        store[f"cur/data/BILLING_PERIOD=2026-11/{execution}/cur-00001.csv"] = bill(cost)
+        store[f"cur/metadata/BILLING_PERIOD=2026-11/{execution}/cur-Manifest.json"] = json.dumps({"dataFiles": ["cur-00001.csv"]})
+    assert read() == 11
+
+
+def test_a_name_that_fits_two_files_alike_is_told_and_neither_is_chosen(store, read, spending):
+    store["m/manifest.json"] = json.dumps({"dataFiles": ["x.csv"]})
+    for folder in "ab":
+        store[f"{folder}/x.csv"] = bill(5, f"2026-11-1{'ab'.index(folder)}")
+    assert read() == 5 + 5
+    assert "names x.csv, which is there twice: a/x.csv and b/x.csv" in spending.parts()["m/manifest.json"].message
+
+
+def test_two_manifests_never_claim_one_file(store, read, spending):
+    store["d/x.csv"] = bill(5)
+    for folder in ("m1", "m2"):
+        store[f"{folder}/manifest.json"] = json.dumps({"dataFiles": ["s3://bills/exports/d/x.csv"]})
+    for _ in range(2):
+        assert read() == 5
+        assert {part: found.state for part, found in spending.parts().items()} == {"d/x.csv": "ok", "m2/manifest.json": "failed"}
+    assert "names s3://bills/exports/d/x.csv, which another manifest names too" in spending.parts()["m2/manifest.json"].message
+
+
+def test_a_name_of_the_report_that_ends_like_a_file_is_none(store, read):
+    store[f"daily.csv/{PERIOD}/a1/daily.csv-00001.csv"] = bill(5)
+    store[f"daily.csv/{PERIOD}/daily.csv-Manifest.json"] = json.dumps(
+        {"reportName": "daily.csv", "reportKeys": [f"exports/daily.csv/{PERIOD}/a1/daily.csv-00001.csv"]}
+    )
+    assert read() == 5
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.zip"])
+def test_a_name_of_any_length_makes_a_short_message(store, read, spending, suffix):
+    store["x.csv"] = bill(1)
+    store["r/manifest.json"] = json.dumps({"reportKeys": ["n" * 3_000_000 + suffix]})
+    assert read() == 1
+    assert len(spending.parts()["r/manifest.json"].message) < 400
+
+
+def chosen(manifest):
+    """What counts where this manifest lies beside no file at all."""
+    item = Item("r/manifest.json", "1", datetime(2026, 11, 20, tzinfo=UTC), len(manifest))
+    return choose({item.path: item}, {}, (), lambda _: manifest.encode())
+
+
+def test_half_a_surrogate_pair_in_the_name_of_a_file_makes_a_message_that_is_text():
+    message = chosen(r'{"reportKeys": ["\ud800.csv"]}').failed["r/manifest.json"]
+    assert message == "r/manifest.json: names \ufffd.csv, not there (yet): the delivery before counts"

@@ -1,6 +1,7 @@
 """Whose cost a charge is: tags, accounts and services to team, feature, tenant and environment, by ordered rules."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -9,6 +10,8 @@ from costwarden.sources.settings import ORIGINS, TARGETS, AttributionRule, Attri
 from costwarden.sources.settings.attribution import ComparedRules
 
 Attribute = Callable[[Mapping[str, str], Mapping[str, str]], str]
+
+_UNHELD = re.compile("[\0\ud800-\udfff]")
 
 
 class Attribution:
@@ -53,6 +56,9 @@ def parse_tags(text: str) -> dict[str, str] | None:
         pairs = json.loads(text, object_pairs_hook=list)
     except (ValueError, RecursionError):
         return None
+    if pairs is None:
+        # A column of JSON may hold a null of its own.
+        return {}
     if not isinstance(pairs, list):
         return None
     tags: dict[str, str] = {}
@@ -60,10 +66,15 @@ def parse_tags(text: str) -> dict[str, str] | None:
         pair = item if isinstance(item, tuple) else _key_and_value(item)
         if pair is None:
             return None
-        key, value = pair[0].strip().lower(), _text(pair[1])
+        key, value = clean(pair[0]).strip().lower(), clean(_text(pair[1]))
         if value and key not in tags:
             tags[key] = value
     return tags
+
+
+def clean(text: str) -> str:
+    """`text` with U+FFFD for what JSON can write and a database cannot hold: U+0000, and half of a surrogate pair."""
+    return _UNHELD.sub("\ufffd", text)
 
 
 def _key_and_value(item: Any) -> tuple[str, Any] | None:

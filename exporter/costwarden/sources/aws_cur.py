@@ -113,9 +113,9 @@ class _Report:
 
     def effective_cost(self) -> str:
         """What the usage of a commitment costs goes to who uses it, and what is unused stays with the fee."""
-        unused_fee = _add(
-            self.text("reservationunusedamortizedupfrontfeeforbillingperiod"), "+", self.text("reservationunusedrecurringfee")
-        )
+        upfront, recurring = (self.text(f"reservationunused{fee}") for fee in ("amortizedupfrontfeeforbillingperiod", "recurringfee"))
+        # A reservation without an upfront fee leaves that field empty: the other one alone says what is unused.
+        unused_fee = _add(f"coalesce({upfront}, CASE WHEN {recurring} IS NOT NULL THEN '0' END)", "+", recurring)
         unused_plan = _add(self.text("savingsplantotalcommitmenttodate"), "-", self.text("savingsplanusedcommitment"))
         return f"""CASE {self.kind}
           WHEN 'DiscountedUsage' THEN coalesce({self.text("reservationeffectivecost")}, {self.billed})

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from costwarden.model import RejectedRow
 from costwarden.sources import Change, Duplicate, Failed, Gone, KnownPart, Read, SourceError, Surroundings, Window
-from costwarden.sources.attribution import Attribution
+from costwarden.sources.attribution import Attribution, clean
 from costwarden.sources.currency import Rates
 from costwarden.sources.focus_bill import Reading, Rules, read_csv, read_parquet, whole_rows
 from costwarden.sources.focus_columns import UnreadableBill
 from costwarden.sources.focus_copies import Copies
 from costwarden.sources.focus_lines import DAMAGED
 from costwarden.sources.focus_rollup import connect, read_charges
-from costwarden.sources.manifests import BILL_SUFFIXES, choose, is_manifest
+from costwarden.sources.manifests import BILL_SUFFIXES, choose, cut, is_manifest
 from costwarden.sources.settings import AttributionSettings, AwsAccess, AzureAccess, ExchangeRates, FocusSettings, GcpAccess
 from costwarden.sources.stores import CHANGED, Folder, Item, Store, UnreadableItem
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 # Raised by one where the same bytes would be read to other charges than before: then every file is read again.
-READER_VERSION = 3
+READER_VERSION = 4
 
-# Characters of a rejected row that are kept.
-LONGEST_CONTENT = 2_000
+# Characters of a sentence about a file: DuckDB's may hold a whole value.
+LONGEST_MESSAGE = 1_000
 
 
 class FocusSource:
@@ -56,14 +56,15 @@ class FocusSource:
 
         Raises `SourceError` where nothing can be listed or no bill is there at all: rather an unmounted disk than no cost.
         """
-        items = self._list()
+        items, unnameable = self._list()
         marks = {part: found.fingerprint.rpartition("|")[2] for part, found in known.items() if "|" in found.fingerprint}
         failed = {part for part, found in known.items() if found.state == "failed"}
         deliveries = choose(items, marks, failed, self._store.read)
         parts = dict(sorted(deliveries.bills.items()))
-        gone = known.keys() - parts.keys() - deliveries.held - deliveries.failed.keys()
+        problems = {**unnameable, **deliveries.failed}
+        gone = known.keys() - parts.keys() - deliveries.held - problems.keys()
         yield from (Gone(part=part) for part in sorted(gone))
-        yield from (Failed(part=part, message=message) for part, message in deliveries.failed.items())
+        yield from (Failed(part=part, message=message) for part, message in sorted(problems.items()))
         fingerprints = {part: self._fingerprint(items[part], mark) for part, mark in parts.items()}
         unchanged = {
             part: known[part]
@@ -89,11 +90,12 @@ class FocusSource:
 
     def probe(self) -> Iterator[str]:
         """List once."""
-        items = self._list()
+        items, unnameable = self._list()
         bills = sum(not is_manifest(path) for path in items)
         yield f"{self._store.place}: holds {bills} files that may be bills, {sum(item.size for item in items.values()):,} bytes"
         if manifests := len(items) - bills:
             yield f"{manifests} manifests say which of them count"
+        yield from unnameable.values()
 
     def close(self) -> None:
         """Stop the query that runs, and wait for no object store."""
@@ -105,12 +107,21 @@ class FocusSource:
         if self._closing.is_set():
             raise SourceError("closed while it was being read") from None
 
-    def _list(self) -> dict[str, Item]:
-        """Bills and manifests, by path."""
-        found = {item.path: item for item in self._store.list() if item.path.lower().endswith(BILL_SUFFIXES) or is_manifest(item.path)}
+    def _list(self) -> tuple[dict[str, Item], dict[str, str]]:
+        """Bills and manifests, by path; and of those whose path is no text, what to do about it, by the path with its odd bytes escaped."""
+        found: dict[str, Item] = {}
+        unnameable: dict[str, str] = {}
+        for item in self._store.list():
+            if not (item.path.lower().endswith(BILL_SUFFIXES) or is_manifest(item.path)):
+                continue
+            if clean(item.path) == item.path:
+                found[item.path] = item
+            else:
+                name = item.path.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+                unnameable[name] = f"{name}: has a name that is not UTF-8 text; rename it"
         if all(map(is_manifest, found)):
             raise SourceError(f"{self._store.place}: holds no {', '.join(f'*{suffix}' for suffix in BILL_SUFFIXES)}")
-        return found
+        return found, unnameable
 
     def _fingerprint(self, item: Item, mark: str) -> str:
         return f"{item.version}|{self._rules_digest}" + (f"|{mark}" if mark else "|")
@@ -124,14 +135,19 @@ class FocusSource:
         try:
             with self._opened(item) as (connection, path):
                 bill = str(path)
-                reading = (read_parquet if path.suffix == ".parquet" else read_csv)(connection, path, self._rules)
+                reading = self._reading(connection, path)
                 self._check_open()
                 if not self._store.is_current(item):
                     raise UnreadableItem(CHANGED)
                 yield self._change(connection, part, fingerprint, reading, copies)
         except unreadable as error:
             self._check_open()
-            yield Failed(part=part, message=f"{part}: {_first_line(error).replace(bill or part, part)}")
+            yield Failed(part=part, message=f"{part}: {cut(_first_line(error).replace(bill or part, part), LONGEST_MESSAGE)}")
+
+    def _reading(self, connection: DuckDBPyConnection, path: Path) -> Reading:
+        if path.suffix == ".parquet":
+            return read_parquet(connection, path, self._rules)
+        return read_csv(connection, path, self._rules, self._check_open)
 
     def _change(self, connection: DuckDBPyConnection, part: str, fingerprint: str, reading: Reading, copies: Copies) -> Change:
         figures = reading.figures
@@ -154,7 +170,7 @@ class FocusSource:
                     line=row.line,
                     reason=row.reason,
                     detail=row.detail,
-                    content=row.content[:LONGEST_CONTENT],
+                    content=row.content,
                 )
                 for row in reading.unreadable
             ],

@@ -27,7 +27,7 @@ from costwarden.sources.focus_columns import (
     literal,
     row_query,
 )
-from costwarden.sources.focus_lines import copy_with_lines, count_lines, read_header, row_texts
+from costwarden.sources.focus_lines import LONGEST_CONTENT, LONGEST_ROW, copy_with_lines, count_lines, read_header, row_texts
 from costwarden.sources.focus_rollup import Summary, roll_up
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 # Characters of a value in a sentence about it.
 LONGEST_VALUE = 100
 
-_CSV = "auto_detect = false, delim = ',', quote = '\"', escape = '\"', strict_mode = true"
+# Bytes that DuckDB reads at a time, its default.
+_CSV = "auto_detect = false, delim = ',', quote = '\"', escape = '\"', strict_mode = true, buffer_size = 32000000"
+
+# Bytes of a row of the copy: four for a character, and twice that where all of them are quotes, which are doubled.
+_LONGEST_COPIED = 8 * LONGEST_ROW + 100
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -105,7 +109,8 @@ def _parquet_bill(connection: DuckDBPyConnection, path: Path) -> Bill:
 
 def _bill(table: str, names: Sequence[str], columns: Sequence[Column]) -> Bill:
     """A file in FOCUS, or a report of AWS as if it were one. Raises `UnreadableBill` where it is neither."""
-    row_hash = _hash(column.reference for column in columns)
+    # By name: the same bill may be written with its columns in another order.
+    row_hash = _hash(column.reference for _, column in sorted(zip(names, columns, strict=True), key=lambda pair: pair[0]))
     if aws_cur.is_report(names):
         table, mapped = aws_cur.as_focus(table, names, columns)
         return Bill(table, mapped, row_hash, has_nulls=True)
@@ -119,8 +124,8 @@ def _digest_rows(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> st
     return found[0] or "0"
 
 
-def read_csv(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Reading:
-    """`path` ends in .csv or .csv.gz.
+def read_csv(connection: DuckDBPyConnection, path: Path, rules: Rules, check_open: Callable[[], None]) -> Reading:
+    """`path` ends in .csv or .csv.gz. `check_open` is asked again and again, and what it raises ends the reading.
 
     Raises `UnreadableBill`, `duckdb.Error`, and what reading, decompressing and writing beside `path` raise.
     """
@@ -129,20 +134,20 @@ def read_csv(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Readin
     columns = [Column(name) for name in types]
     # Of a CSV file all columns are read anyway.
     bill = msgspec.structs.replace(_bill(_csv_table(path, types), header, columns), has_nulls=True, sums_rows=True)
-    summary = _at_once(connection, bill, path, rules)
+    summary = _at_once(connection, bill, path, rules, check_open)
     if summary is not None and not summary.rejected:
         return Reading(summary, {}, [], tuple(_notes(summary, bill)), summary.figures, str)
     # With lines, and without what breaks a row: slower, for files that have something to tell.
     copy = path.with_name("with_lines.csv")
-    met = copy_with_lines(path, copy, rules.keep_rejected_rows)
-    table = _csv_table(copy, {"line": "BIGINT", "lines": "BIGINT", **types}, header=False)
+    met = copy_with_lines(path, copy, rules.keep_rejected_rows, check_open)
+    table = _csv_table(copy, {"line": "BIGINT", "lines": "BIGINT", **types}, header=False, longest=_LONGEST_COPIED)
     bill = msgspec.structs.replace(_bill(table, header, columns), line="line", lines="lines", has_nulls=True, sums_rows=True)
     summary = _roll_up(connection, bill, rules)
     if _rows_seen(summary) != met.rows:
         raise UnreadableBill(f"has {met.rows} rows, of which DuckDB reads {_rows_seen(summary)}")
     found = _unreadable(connection, bill, rules)
     copy.unlink()
-    texts = row_texts(path, {row.line: row.lines for row in found})
+    texts = row_texts(path, {row.line: row.lines for row in found}, check_open)
     unreadable = [msgspec.structs.replace(row, content=texts[row.line]) for row in found]
     unreadable += [Unreadable(row.line, "broken_row", row.detail, row.content) for row in met.first_broken]
     unreadable = sorted(unreadable, key=lambda row: row.line)[: rules.keep_rejected_rows]
@@ -150,12 +155,12 @@ def read_csv(connection: DuckDBPyConnection, path: Path, rules: Rules) -> Readin
     return Reading(summary, rejected, unreadable, tuple(_notes(summary, bill, met.undecodable)), summary.figures, str)
 
 
-def _at_once(connection: DuckDBPyConnection, bill: Bill, path: Path, rules: Rules) -> Summary | None:
+def _at_once(connection: DuckDBPyConnection, bill: Bill, path: Path, rules: Rules, check_open: Callable[[], None]) -> Summary | None:
     """The summary of a file of which every line is a row; None of any other, on which DuckDB is not to be trusted."""
     import duckdb
 
     with ThreadPoolExecutor(1) as beside:
-        lines = beside.submit(count_lines, path)
+        lines = beside.submit(count_lines, path, check_open)
         try:
             summary = _roll_up(connection, bill, rules)
         except duckdb.Error as error:
@@ -184,11 +189,12 @@ def _hash(columns: Iterable[str]) -> str:
     return f"hash({', '.join(columns)})"
 
 
-def _csv_table(path: Path, types: Mapping[str, str], *, header: bool = True) -> str:
+def _csv_table(path: Path, types: Mapping[str, str], *, header: bool = True, longest: int = LONGEST_ROW) -> str:
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
     nulls = ", ".join(f"'{null}'" for null in NULLS)
     compression = "gzip" if path.suffix == ".gz" else "none"
     options = f"{_CSV}, header = {header}, compression = '{compression}', nullstr = [{nulls}], columns = {{{columns}}}"
+    options += f", max_line_size = {longest}"
     return f"read_csv({literal(str(path))}, {options})"
 
 
@@ -197,8 +203,8 @@ def _unreadable(connection: DuckDBPyConnection, bill: Bill, rules: Rules) -> lis
     texts = ", ".join(f"{cost}_text" for cost in COSTS)
     rows = row_query(bill, rules.rates.first_days, rules.default_currency)
     found = connection.execute(
-        f"SELECT line, lines, content, reason, charge_date, day_text, billing_currency, {texts} FROM ({rows}) WHERE reason <> ''"  # noqa: S608
-        f" ORDER BY line LIMIT {rules.keep_rejected_rows}"
+        f"SELECT line, lines, left(content, {LONGEST_CONTENT}), reason, charge_date, day_text, billing_currency, {texts}"  # noqa: S608
+        f" FROM ({rows}) WHERE reason <> '' ORDER BY line LIMIT {rules.keep_rejected_rows}"
     ).fetchall()
     return [Unreadable(line, reason, _detail(reason, *values), content, lines) for line, lines, content, reason, *values in found]
 

@@ -95,7 +95,8 @@ def roll_up(connection: DuckDBPyConnection, bill: Bill, attribution: Attribution
         connection.execute(f"DROP TABLE IF EXISTS {table}")
     if not fill_from_plain(connection, bill, rates.first_days, default_currency):
         _fill(connection, bill, rates, default_currency)
-    trimmed = ", ".join(f"coalesce(trim({name}), '') AS {name}" for name in DIMENSIONS)
+    # A NUL would be another text here and the same one in the ledger, which cannot hold it.
+    trimmed = ", ".join(f"coalesce(replace(trim({name}), chr(0), '\ufffd'), '') AS {name}" for name in DIMENSIONS)
     connection.execute(f"CREATE VIEW readable AS SELECT * REPLACE ({trimmed}) FROM rows_by_value WHERE reason = ''")  # noqa: S608
     connection.execute(f"""
         CREATE TABLE combinations AS

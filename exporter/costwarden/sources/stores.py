@@ -75,7 +75,7 @@ class Folder:
                     if not name.startswith("."):
                         yield self._item(Path(folder, name))
         except OSError as error:
-            raise SourceError(f"{error.filename}: {error.strerror}") from None
+            raise SourceError(f"{os.fsencode(error.filename).decode(errors='backslashreplace')}: {error.strerror}") from None
 
     def read(self, item: Item) -> bytes:
         """See `Store`."""
