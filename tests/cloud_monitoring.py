@@ -3,7 +3,8 @@
 https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/list; metric and resource:
 https://cloud.google.com/monitoring/api/metrics_gcp_a_b#gcp-aiplatform,
 https://cloud.google.com/monitoring/api/resources#tag_aiplatform.googleapis.com/PublisherModel. Whole numbers are texts, as in all JSON of
-Google's; the newest point of a series comes first; what is not grouped by is not there.
+Google's; the newest point of a series comes first; what is not grouped by is not there. Filters and metrics scopes:
+https://cloud.google.com/monitoring/api/v3/filters, https://cloud.google.com/monitoring/settings.
 """
 
 import re
@@ -16,7 +17,9 @@ from stand_in import Answer, Request
 TOKENS = "aiplatform.googleapis.com/publisher/online_serving/token_count"
 CALLS = "aiplatform.googleapis.com/publisher/online_serving/model_invocation_count"
 
-_FILTER = re.compile(r'metric\.type = "([^"]+)" AND resource\.type = "aiplatform\.googleapis\.com/PublisherModel"')
+_FILTER = re.compile(
+    r'(?:project = "([^"]+)" AND )?metric\.type = "([^"]+)" AND resource\.type = "aiplatform\.googleapis\.com/PublisherModel"'
+)
 
 
 class CloudMonitoring:
@@ -26,6 +29,8 @@ class CloudMonitoring:
         self.points: dict[str, list[tuple[str, datetime, int, dict[str, str]]]] = defaultdict(list)
         self.denied: set[str] = set()
         """Projects that nobody may look into."""
+        self.scopes: dict[str, set[str]] = {}
+        """Scoping project -> the projects whose metrics it shows, beside its own."""
         self.page = 1000
 
     def write(self, project: str, metric: str, when: datetime, value: int, model: str, version: str = "", **labels: str) -> None:
@@ -45,14 +50,15 @@ class CloudMonitoring:
         aligner, reducer = request.first("aggregation.perSeriesAligner"), request.first("aggregation.crossSeriesReducer")
         if (aligner, reducer) != ("ALIGN_SUM", "REDUCE_SUM"):
             return _error(400, "INVALID_ARGUMENT", "the stand-in only sums")
-        return self._page(request, self._series(request, match[1], asked[1]))
+        projects = {match[1], *self.scopes.get(match[1], ())} & ({asked[1]} if asked[1] else {*self.points})
+        return self._page(request, self._series(request, projects, asked[2]))
 
-    def _series(self, request: Request, project: str, metric: str) -> list[dict[str, Any]]:
+    def _series(self, request: Request, projects: set[str], metric: str) -> list[dict[str, Any]]:
         start, end = (datetime.fromisoformat(request.first(f"interval.{name}Time")) for name in ("start", "end"))
         period = timedelta(seconds=int(request.first("aggregation.alignmentPeriod").removesuffix("s")))
         groups = request.query.get("aggregation.groupByFields", [])
         sums: dict[tuple[str, ...], dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
-        for name, when, value, labels in self.points[project]:
+        for name, when, value, labels in (point for project in sorted(projects) for point in self.points[project]):
             if name == metric and start < when <= end:
                 # Periods are laid from the end of the interval backwards; a point belongs to the one that ends at or after it.
                 ends = end - (end - when) // period * period

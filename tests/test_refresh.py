@@ -47,7 +47,7 @@ class Provider:
                 daily.add(Cost(day=day, provider_name="openai", billing_currency="USD", billed_cost=cost))
                 tokens = int(cost) if cost.isdigit() else 0
                 daily.add_usage(ReportedUsage(source="", part="", usage_date=day, provider="openai", model="gpt-4o", input_tokens=tokens))
-        yield from map(read_of, daily.changes(*days, known))
+        yield from map(read_of, daily.changes(*days, known, accepts_empty=True))
         yield from self.stated
 
     def close(self):

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import anthropic
+import msgspec
 import pytest
 from anthropic_admin import KEY, ORGANIZATION, AnthropicAdmin
 from hypothesis import given
@@ -339,6 +340,84 @@ def test_close_ends_a_request_that_hangs(spending, server, settings) -> None:
     reading.source.close()
     thread.join(5)
     assert (thread.is_alive(), raised) == (False, ["ended while it was being read"])
+
+
+# --- what would lose or double figures -------------------------------------------------------------------------------------------
+
+
+def test_an_answer_without_any_cost_does_not_wipe_the_window(spending, organization, settings) -> None:
+    for number in range(6):
+        organization.cost(TODAY - timedelta(days=number), "1000")
+    organization.usage[TODAY] = [{"uncached_input_tokens": 5, "model": "m"}]
+    spending.refresh(settings(reread_days=5))
+    organization.costs.clear()
+    assert spending.refresh(settings(reread_days=5)).failure == ""
+    assert spending.total() == 6 * 10
+    assert spending.parts()["costs"].message == (
+        "costs: had cost from 2026-11-15 to 2026-11-20 and has none at all now; its figures stay (`accept_empty_answers: true` takes it)"
+    )
+    assert [line["input_tokens"] for line in spending.reported()] == [5]
+    assert spending.refresh(settings(reread_days=5, accept_empty_answers=True)).failure == ""
+    assert (spending.charges(), "costs" in spending.parts()) == ([], False)
+
+
+def test_an_answer_without_any_usage_does_not_wipe_the_window(spending, organization, settings) -> None:
+    organization.cost(TODAY, "1000")
+    organization.usage[YESTERDAY] = [{"uncached_input_tokens": 5, "model": "m"}]
+    spending.refresh(settings())
+    organization.usage.clear()
+    assert spending.refresh(settings()).failure == ""
+    assert spending.parts()["usage"].message.startswith("usage: had usage from 2026-11-19 to 2026-11-19 and has none at all now")
+    assert [line["input_tokens"] for line in spending.reported()] == [5]
+    assert spending.refresh(settings(accept_empty_answers=True)).failure == ""
+    assert spending.reported() == []
+
+
+def test_reading_all_again_does_not_wipe_the_window_either(spending, organization, settings) -> None:
+    organization.cost(TODAY - timedelta(days=4), "1000")
+    spending.refresh(settings())
+    organization.costs.clear()
+    spending.refresh(settings(), window=Window(TODAY - timedelta(days=5), TODAY - timedelta(days=5), TODAY))
+    assert spending.total() == 10
+
+
+def test_a_day_that_comes_twice_is_not_counted_twice(spending, organization, server, settings) -> None:
+    organization.cost(YESTERDAY, "1000")
+    organization.usage[YESTERDAY] = [{"uncached_input_tokens": 5, "model": "m"}]
+    spending.refresh(settings())
+
+    def shifted(request):
+        body = msgspec.json.decode(organization.answer(request).content)
+        return Answer(body | {"data": [*body["data"], *(day for day in body["data"] if day["results"])]})
+
+    server.answer = shifted
+    failure = spending.refresh(settings()).failure
+    report = "Anthropic: /v1/organizations"
+    twice = "the day 2026-11-19 comes twice"
+    assert failure == f"{report}/cost_report: {twice}; {report}/usage_report/messages: {twice}"
+    assert (spending.total(), [line["input_tokens"] for line in spending.reported()]) == (10, [5])
+
+
+def test_a_key_of_another_organisation_is_refused(spending, organization, server, settings) -> None:
+    organization.cost(YESTERDAY, "1000")
+    organization.usage[YESTERDAY] = [{"uncached_input_tokens": 5, "model": "m"}]
+    spending.refresh(settings(organization="acme"))
+    organization.costs[YESTERDAY] = []
+    organization.cost(YESTERDAY, "100")
+    other = {"anthropic-organization-id": "org-b"}
+    server.answer = lambda request: Answer(organization.answer(request).content, headers=other)
+    failure = spending.refresh(settings(organization="acme")).failure
+    assert f"the key is one of the organisation org-b, but what was read before is of {ORGANIZATION}, and it stays" in failure
+    assert spending.by("billing_account_id") == {"acme": 10}
+
+
+def test_an_answer_that_does_not_say_whose_it_is_is_taken(spending, organization, server, settings) -> None:
+    organization.cost(YESTERDAY, "1000")
+    spending.refresh(settings())
+    organization.cost(YESTERDAY, "100")
+    server.answer = lambda request: Answer(organization.answer(request).content)
+    assert spending.refresh(settings()).failure == ""
+    assert spending.total() == 10 + 1
 
 
 # --- source test -----------------------------------------------------------------------------------------------------------------

@@ -155,6 +155,23 @@ def test_a_day_in_between_that_cloudwatch_may_have_forgotten_is_left_alone(spend
     assert tokens(spending) == {(str(TODAY - timedelta(days=number)), SONNET): 1 for number in (5, 4, 3)} | {(str(TODAY), SONNET): 2}
 
 
+def test_a_region_whose_usage_is_all_gone_keeps_it_until_that_is_accepted(spending, aws, moto) -> None:
+    publish(moto, YESTERDAY, SONNET, Invocations=1, InputTokenCount=5)
+    publish(moto, YESTERDAY, NOVA, region="eu-west-1", Invocations=1, InputTokenCount=6)
+    regions = ["us-east-1", "eu-west-1"]
+    spending.refresh(settings(aws, regions=regions))
+    httpx.post(f"{moto}/moto-api/reset")
+    publish(moto, YESTERDAY, NOVA, region="eu-west-1", Invocations=1, InputTokenCount=7)
+    assert spending.refresh(settings(aws, regions=regions)).failure == ""
+    assert tokens(spending) == {("2026-11-19", SONNET): 5, ("2026-11-19", NOVA): 7}
+    assert spending.parts()[f"{ACCOUNT}/us-east-1"].message == (
+        f"{ACCOUNT}/us-east-1: had usage from 2026-11-19 to 2026-11-19 and has none at all now; its figures stay "
+        "(`accept_empty_answers: true` takes it)"
+    )
+    spending.refresh(settings(aws, regions=regions, accept_empty_answers=True))
+    assert tokens(spending) == {("2026-11-19", NOVA): 7}
+
+
 def test_models_that_cloudwatch_lists_no_more_can_be_named(spending, aws, moto, monkeypatch) -> None:
     publish(moto, TODAY, "old.model", InputTokenCount=7)
     # Nothing is listed: moto has no `Invocations` of it.
@@ -351,3 +368,9 @@ def test_source_test_lists_the_models_and_the_calls_of_one(spending, aws, moto) 
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     said = list(spending.open(settings(aws)).source.probe())
     assert said == [f"us-east-1: models called in the last two weeks: {SONNET}", f"{SONNET}: calls on {yesterday}: 5"]
+
+
+def test_source_test_that_finds_nothing_asks_whether_account_and_region_are_the_right_ones(spending, aws) -> None:
+    assert list(spending.open(settings(aws)).source.probe()) == [
+        "us-east-1: models called in the last two weeks: none; is it the right account, and are models called in us-east-1 (`regions`)?"
+    ]

@@ -12,7 +12,8 @@ from costwarden.model import ReportedUsage, exact_sum
 from costwarden.sources import KnownPart
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
-from costwarden.sources.daily import Cost, DailyCosts
+from costwarden.sources.daily import Cost, DailyCosts, KnownDay, NothingLeft, clean
+from costwarden.sources.json_rows import MOST
 from costwarden.sources.settings import AttributionSettings, ExchangeRates
 
 DAY = date(2026, 11, 20)
@@ -142,6 +143,93 @@ def test_reported_usage_is_added_up_by_what_tells_it_apart_and_belongs_to_its_da
     assert [(found.service_tier, found.input_tokens, found.requests) for found in day.usage] == [("", 5 + 7, 1 + 1), ("batch", 0, 3)]
     assert {(found.source, found.part) for found in day.usage} == {("bills", "acme/2026-11-20")}
     assert (day.charges, day.figures) == ([], "")
+
+
+@pytest.mark.parametrize("fields", [{"input_tokens": MOST}, {"requests": MOST - 1, "input_tokens": 5}])
+def test_counts_that_no_ledger_could_add_up_are_rejected_and_costs_stay(fields):
+    daily = costs()
+    daily.add(line("5"))
+    for model, counts in (("first", fields), ("second", {"input_tokens": 1, "requests": 2})):
+        daily.add_usage(ReportedUsage(source="", part="", usage_date=DAY, provider="openai", model=model, **counts), "the line")
+    (day,) = changes(daily).values()
+    assert ([found.model for found in day.usage], day.rejected) == (["first"], {"bad_count": 1})
+    assert [charge.billed_cost for charge in day.charges] == [5]
+    assert "more than 1000000000000000 on one day" in day.rejected_rows[0].detail
+    assert day.rejected_rows[0].content == "the line"
+
+
+# --- nothing left -------------------------------------------------------------------------------------------------------------------
+
+
+def test_days_that_had_cost_and_have_none_at_all_are_a_failure():
+    before = costs()
+    before.add(line("5"))
+    before.add(line("7", day=NEXT))
+    known = knowing(changes(before, last=NEXT + timedelta(days=1)))
+    sentence = r"^acme: had cost from 2026-11-20 to 2026-11-21 and has none at all now; its figures stay \(`accept_empty_answers: true`"
+    with pytest.raises(NothingLeft, match=sentence):
+        changes(costs(), known, NEXT + timedelta(days=1))
+    found = {day.part: day for day in costs().changes(DAY, NEXT, known, accepts_empty=True)}
+    assert [(part, day.charges) for part, day in found.items()] == [("acme/2026-11-20", []), ("acme/2026-11-21", [])]
+
+
+def test_a_day_that_failed_last_time_has_figures_to_lose_too():
+    with pytest.raises(NothingLeft):
+        changes(costs(), {"acme/2026-11-20": KnownDay("failed", "", "of the day before it failed")})
+
+
+def test_one_line_of_any_kind_is_enough_for_a_day_to_become_empty():
+    before = costs()
+    before.add(line("5"))
+    known = knowing(changes(before))
+    cost, rejected = costs(), costs()
+    cost.add(line("1", day=NEXT))
+    rejected.add(line("n/a", day=NEXT))
+    for daily in (cost, rejected):
+        assert changes(daily, known, NEXT)["acme/2026-11-20"].charges == []
+
+
+def test_days_that_never_had_cost_may_stay_so():
+    known = knowing(changes(costs(), last=NEXT))
+    assert changes(costs(), known, NEXT) == {}
+    # What lies outside of the days that are asked for is not lost.
+    outside = {"acme/2026-11-19": KnownDay("ok", "0", "0")}
+    assert list(changes(costs(), known | outside, NEXT + timedelta(days=1))) == ["acme/2026-11-22"]
+
+
+# --- texts that no database holds ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [("plain", "plain"), ("Größe 😀", "Größe 😀"), ("a\0b", "a\ufffdb"), ("ä\0\ud83d", "ä\ufffd\ufffd"), ("\ude00\ud83d", "\ufffd\ufffd")],
+)
+def test_a_text_is_cleaned_of_what_no_ledger_holds(text, cleaned):
+    assert clean(text) == cleaned
+
+
+def test_names_that_are_the_same_once_cleaned_are_one_charge():
+    daily = costs([{"target": "team", "origins": ["tag:team"]}])
+    for name in ("S3\ud800", "S3\0", "S3\ufffd"):
+        daily.add(line("5", service_name=name, tags={"team": "\udfff"}))
+    (day,) = changes(daily).values()
+    assert [(charge.service_name, charge.team, charge.billed_cost) for charge in day.charges] == [("S3\ufffd", "\ufffd", 15)]
+
+
+def test_models_that_are_the_same_once_cleaned_are_one_line_of_usage():
+    daily = costs()
+    for model in ("m\0", "m\ud800"):
+        daily.add_usage(ReportedUsage(source="", part="", usage_date=DAY, provider="openai", model=model, requests=1))
+    (day,) = changes(daily).values()
+    assert [(found.model, found.requests) for found in day.usage] == [("m\ufffd", 2)]
+
+
+def test_a_rejected_line_and_a_scope_may_hold_any_text():
+    daily = DailyCosts("bills", "a\0\ud800", Attribution(AttributionSettings()), Rates(ExchangeRates()))
+    daily.add(line("\ud800"), "\0\ud800")
+    (day,) = daily.changes(DAY, DAY, {})
+    (row,) = day.rejected_rows
+    assert (day.part, row.content) == ("a\ufffd\ufffd/2026-11-20", "\ufffd\ufffd")
 
 
 amounts = st.decimals(min_value=-(10**11), max_value=10**11, places=11, allow_nan=False, allow_infinity=False)

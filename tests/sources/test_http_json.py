@@ -40,6 +40,19 @@ def test_numbers_are_exact(server, api) -> None:
     assert api.get("/x").body == {"a": Decimal("0.1"), "b": Decimal("1e-30"), "c": Decimal("12345678901234567.89"), "d": 7}
 
 
+def test_a_number_beyond_all_reckoning_is_left_as_its_text(server, api) -> None:
+    server.answer = lambda _: Answer(b'{"a": 1e400, "b": 1e99999999999999999999}')
+    assert api.get("/x").body == {"a": Decimal("1e400"), "b": "1e99999999999999999999"}
+
+
+def test_half_of_a_surrogate_pair_costs_one_letter_and_not_the_answer(server, api) -> None:
+    server.answer = lambda _: Answer(rb'{"a": "x\ud800", "b": "\\ud800 \ude00\ud83d", "c": "\ud83d\ude00 \u00e4"}')
+    assert api.get("/x").body == {"a": "x\ufffd", "b": "\\ud800 \ufffd\ufffd", "c": "😀 ä"}
+    server.answer = lambda _: Answer(rb'{"error": {"message": "bad \ud800"}}', 400)
+    with pytest.raises(SourceError, match="HTTP 400: bad \ufffd"):
+        api.get("/x")
+
+
 def test_a_name_may_come_again_in_a_query_and_nothing_in_it_is_taken_for_more(server, api) -> None:
     api.get("/x", [("group_by[]", "a"), ("group_by[]", "b&limit=9"), ("page", "ä ?#")])
     assert server.requests[0].query == {"group_by[]": ["a", "b&limit=9"], "page": ["ä ?#"]}

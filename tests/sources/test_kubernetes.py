@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from opencost_server import OpenCost
 from spending import Spending
+from stand_in import Answer
 
 from costwarden.ledger.charges import breakdown
 from costwarden.settings import Secret
@@ -321,17 +322,57 @@ def test_a_cost_that_is_a_text_is_rejected(opencost, read, spending):
     assert spending.rejected() == {"bad_cost": 1}
 
 
+@pytest.mark.parametrize(
+    "number", [b"1e-70", b"1e400", b"-1e-41", b"1e99999999999999999999", b"9" * 5000, b"1000000000000.5"], ids=lambda number: number[:20]
+)
+@pytest.mark.parametrize("field", [b"cpuCost", b"totalCost"])
+def test_a_number_out_of_scale_is_rejected_and_the_rest_counts(opencost, read, spending, number, field):
+    opencost.run(DAY, controller="web", cpuCost="777")
+    opencost.run(DAY, controller="api", cpuCost="1.00001", ramCost="2", networkCost="0.00001")
+    found = opencost.answer
+    broken = b'"%s": %s' % (field, number)
+    opencost.server.answer = lambda request: Answer(found(request).content.replace(b'"%s": 777.0' % field, broken))
+    read()
+    assert spending.total() == Decimal("3.00002")
+    assert spending.rejected() == {"bad_cost": 1}
+
+
+def test_sums_of_many_digits_are_exact(opencost, read, spending):
+    opencost.run(DAY, controller="web", cpuCost="777", ramCost="3")
+    found = opencost.answer
+
+    def precise(request):
+        content = found(request).content.replace(b'"cpuCost": 777.0', b'"cpuCost": 1e-24')
+        return Answer(content.replace(b'"totalCost": 780.0', b'"totalCost": 123456789012.5'))
+
+    opencost.server.answer = precise
+    read()
+    # What the components miss is one of its own: 123456789012.5 - 3 - 1e-24
+    categories = {"Compute": Decimal("3.000000000000000000000001"), "Other": Decimal("123456789009.499999999999999999999999")}
+    assert spending.by("service_category") == categories
+    assert spending.total() == Decimal("123456789012.5")
+
+
+def test_names_with_broken_letters_are_read(opencost, read, spending):
+    for controller in ("XX", "a"):
+        opencost.run(DAY, controller=controller, cpuCost="1")
+    found = opencost.answer
+    opencost.server.answer = lambda request: Answer(found(request).content.replace(b'"XX"', rb'"\ud800"'))
+    read()
+    assert spending.by("service_name") == {"deployment/\ufffd": 1, "deployment/a": 1}
+
+
 # --- which days ----------------------------------------------------------------------------------------------------------------
 
 
 def test_only_missing_days_and_those_to_read_again_are_asked_for(opencost, read, spending):
     shop(opencost)
     read()
-    assert opencost.asked_days() == ["2026-11-17", "2026-11-18", DAY, TODAY]
+    assert opencost.asked_days() == [TODAY, DAY, "2026-11-18", "2026-11-17"]
     assert spending.state("kubernetes")["requests"] == 4
     opencost.server.requests.clear()
     read()
-    assert opencost.asked_days() == [DAY, TODAY]
+    assert opencost.asked_days() == [TODAY, DAY]
     assert spending.state("kubernetes")["requests"] == 4 + 2
     assert spending.state("kubernetes")["request_cost"] == 0
 
@@ -357,6 +398,8 @@ def test_a_day_that_prometheus_has_dropped_keeps_its_cost_and_says_so(opencost, 
     part = spending.parts()[f"clusters/{DAY}"]
     assert part.state == "failed"
     assert part.message.startswith(f"{DAY}: had cost, and now there is none at all; its figures stay.")
+    read(accept_empty_answers=True)
+    assert spending.by("charge_date") == {"2026-11-18": 3}
 
 
 def test_days_of_another_zone_than_utc_are_refused(spending):
@@ -365,7 +408,7 @@ def test_days_of_another_zone_than_utc_are_refused(spending):
         kubecost.utc_offset_hours = 2
         settings = KubernetesSettings(type="kubernetes", url=kubecost.url, product="kubecost", history_days=3, reread_days=1)
         failure = spending.refresh(settings).failure
-    assert "asked for 2026-11-18, answered for 2026-11-17T22:00Z to 2026-11-18T22:00Z" in failure
+    assert "asked for 2026-11-19, answered for 2026-11-18T22:00Z to 2026-11-19T22:00Z" in failure
     assert spending.charges() == []
 
 
@@ -382,9 +425,42 @@ def test_a_throttled_request_is_made_again_after_the_time_that_is_asked_for(open
     assert spending.state("kubernetes")["requests"] == 2 + 4
 
 
+def fail_before(opencost: OpenCost, day: str) -> None:
+    """Have every day before `day` fail, as often as it is asked for."""
+    broken = Answer({"code": 500, "message": "Error: prometheus: out of memory"}, 500, AGAIN)
+    opencost.server.answer = lambda request: broken if request.first("window")[:10] < day else opencost.answer(request)
+
+
+def test_days_that_cannot_be_read_any_more_do_not_keep_today_from_being_read(opencost, read, spending):
+    for number in range(10, 21):
+        opencost.run(f"2026-11-{number}", controller="web", cpuCost="1")
+    fail_before(opencost, "2026-11-18")
+    read(history_days=10)
+    assert spending.by("charge_date") == {"2026-11-18": 1, DAY: 1, TODAY: 1}
+    failed = {name: part.message for name, part in spending.parts().items() if part.state == "failed"}
+    assert sorted(failed) == [f"clusters/2026-11-{number}" for number in range(10, 18)]
+    assert failed["clusters/2026-11-15"] == f"2026-11-15: {opencost.url}/allocation: answers 500: Error: prometheus: out of memory"
+    assert failed["clusters/2026-11-14"] == "2026-11-14: not asked for, as the 3 days after it fail"
+    # Each of the three that fail is asked for three times; the rest not at all.
+    assert opencost.asked_days() == [TODAY, DAY, "2026-11-18", *(f"2026-11-{number}" for number in (17, 17, 17, 16, 16, 16, 15, 15, 15))]
+    opencost.server.answer = opencost.answer
+    read(history_days=10)
+    assert spending.total() == 11
+
+
+def test_days_given_up_keep_their_figures(opencost, read, spending):
+    for number in range(14, 21):
+        opencost.run(f"2026-11-{number}", controller="web", cpuCost="1")
+    read(history_days=6)
+    fail_before(opencost, "2026-11-18")
+    read(history_days=6, reread_days=6)
+    assert spending.total() == 7
+    assert spending.parts()["clusters/2026-11-14"].message == "2026-11-14: not asked for, as the 3 days after it fail; its figures stay"
+
+
 def test_a_day_that_fails_for_good_leaves_the_others_alone(opencost, read, spending):
     shop(opencost)
-    opencost.server.fail(500, {"code": 500, "message": "Error: prometheus: out of memory"}, times=3, **AGAIN)
+    fail_before(opencost, "2026-11-18")
     read()
     assert spending.total() == Decimal("26.625")
     failed = spending.parts()["clusters/2026-11-17"]
@@ -392,8 +468,9 @@ def test_a_day_that_fails_for_good_leaves_the_others_alone(opencost, read, spend
     assert failed.message == f"2026-11-17: {opencost.url}/allocation: answers 500: Error: prometheus: out of memory"
     # It is asked for again, although it lies before the days that are read again.
     opencost.server.requests.clear()
+    opencost.server.answer = opencost.answer
     read()
-    assert opencost.asked_days() == ["2026-11-17", DAY, TODAY]
+    assert opencost.asked_days() == [TODAY, DAY, "2026-11-17"]
     assert spending.parts()["clusters/2026-11-17"].state == "ok"
 
 
@@ -447,6 +524,19 @@ def test_a_missing_token_and_a_wrong_one_are_told_in_plain_words(spending):
         spending.environ.clear()
         with pytest.raises(SourceError, match=r"environment variable OPENCOST_TOKEN: is missing or empty \(`token`\)"):
             spending.open(KubernetesSettings(**settings, token=secret))
+
+
+def test_a_token_that_is_answered_back_is_not_shown(opencost, spending, settings):
+    spending.environ["OPENCOST_TOKEN"] = "s3cret-of-the-proxy"
+    opencost.server.fail(401, {"message": "no such token: s3cret-of-the-proxy"})
+    failure = spending.refresh(settings(token=Secret(env="OPENCOST_TOKEN"))).failure
+    assert failure == f"{opencost.url}/allocation: answers 401: no such token: …; the token has no right to read allocations"
+
+
+def test_an_answer_that_is_too_large_is_told(opencost, spending, settings, monkeypatch):
+    monkeypatch.setattr("costwarden.sources.kubernetes_api.MOST_BYTES", 1 << 20)
+    opencost.server.answer = lambda _: Answer(b" " * (1 << 20) + b" ")
+    assert "/allocation: a day is more than 1 MiB" in spending.refresh(settings()).failure
 
 
 def test_a_wrong_product_is_told(opencost, spending, settings):
@@ -562,7 +652,7 @@ def test_a_hang_ends_by_itself(opencost, read, spending):
     shop(opencost)
     opencost.server.hang()
     read(request_timeout_seconds=1)
-    assert spending.parts()["clusters/2026-11-17"].message.endswith("no answer within 1 s (`request_timeout_seconds`)")
+    assert spending.parts()[f"clusters/{TODAY}"].message.endswith("no answer within 1 s (`request_timeout_seconds`)")
     assert spending.total() == Decimal("26.625")
 
 
@@ -610,6 +700,12 @@ def test_the_probe_of_a_cluster_without_data_says_so(opencost, spending, setting
             f"{opencost.url}: opencost answers",
             "it knows of no cost today: does its Prometheus have data?",
         ]
+
+
+def test_the_probe_of_a_cluster_without_sane_numbers_says_so(opencost, spending, settings):
+    opencost.server.fail(200, {"code": 200, "data": [{"a": {"totalCost": "a lot"}}]})
+    with closing(spending.open(settings()).source) as source, pytest.raises(SourceError, match="the cost of today is none: 'a lot'"):
+        list(source.probe())
 
 
 def test_a_change_that_fails_is_a_part_of_its_own(opencost, spending, settings):

@@ -5,12 +5,14 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import openai
 import pytest
 from openai_admin import KEY, NOT_ALLOWED, OpenaiAdmin
 from spending import Spending
 from stand_in import Answer, StandIn
 
+from costwarden.ledger.providers import reported_usage
 from costwarden.model import exact_sum
 from costwarden.sources import SourceError
 from costwarden.sources.http_json import Retries
@@ -398,6 +400,117 @@ def test_a_request_that_hangs_ends_by_itself_and_is_made_again(spending, organiz
     server.hang()
     assert spending.refresh(settings(request_timeout_seconds=1)).failure == ""
     assert spending.total() == 1
+
+
+# --- what would lose or double figures -------------------------------------------------------------------------------------------
+
+
+def test_an_answer_without_any_cost_does_not_wipe_the_window(spending, organization, settings) -> None:
+    for number in range(6):
+        organization.cost(TODAY - timedelta(days=number), Decimal(10))
+    organization.usage["completions"][TODAY] = [{"input_tokens": 5, "model": "m"}]
+    spending.refresh(settings(reread_days=5))
+    organization.costs.clear()
+    assert spending.refresh(settings(reread_days=5)).failure == ""
+    assert spending.total() == 6 * 10
+    assert spending.parts()["costs"].message == (
+        "costs: had cost from 2026-11-15 to 2026-11-20 and has none at all now; its figures stay (`accept_empty_answers: true` takes it)"
+    )
+    assert [line["input_tokens"] for line in spending.reported()] == [5]
+    assert spending.refresh(settings(reread_days=5, accept_empty_answers=True)).failure == ""
+    assert (spending.charges(), "costs" in spending.parts()) == ([], False)
+
+
+def test_an_answer_without_any_usage_does_not_wipe_the_window(spending, organization, settings) -> None:
+    organization.cost(TODAY, Decimal(10))
+    organization.usage["completions"][YESTERDAY] = [{"input_tokens": 5, "model": "m"}]
+    spending.refresh(settings())
+    organization.usage.clear()
+    assert spending.refresh(settings()).failure == ""
+    assert spending.parts()["usage"].message.startswith("usage: had usage from 2026-11-19 to 2026-11-19 and has none at all now")
+    assert [line["input_tokens"] for line in spending.reported()] == [5]
+    assert spending.refresh(settings(accept_empty_answers=True)).failure == ""
+    assert spending.reported() == []
+
+
+def test_reading_all_again_does_not_wipe_the_window_either(spending, organization, settings) -> None:
+    organization.cost(TODAY - timedelta(days=4), Decimal(10))
+    spending.refresh(settings())
+    organization.costs.clear()
+    spending.refresh(settings(), window=Window(TODAY - timedelta(days=5), TODAY - timedelta(days=5), TODAY))
+    assert spending.total() == 10
+
+
+def test_a_day_that_comes_twice_is_not_counted_twice(spending, organization, server, settings) -> None:
+    organization.cost(YESTERDAY, Decimal(10))
+    organization.usage["completions"][YESTERDAY] = [{"input_tokens": 5, "model": "m"}]
+    spending.refresh(settings())
+
+    def shifted(request):
+        body = msgspec.json.decode(organization.answer(request).content)
+        return Answer(body | {"data": [*body["data"], *(day for day in body["data"] if day["results"])]})
+
+    server.answer = shifted
+    failure = spending.refresh(settings()).failure
+    assert failure == "OpenAI: costs: the day 2026-11-19 comes twice; OpenAI: usage/completions: the day 2026-11-19 comes twice"
+    assert (spending.total(), [line["input_tokens"] for line in spending.reported()]) == (10, [5])
+
+
+def test_a_key_of_another_organisation_is_refused(spending, organization, settings) -> None:
+    for number in range(6):
+        organization.cost(TODAY - timedelta(days=number), Decimal(10), extra={"organization_id": "org-A"})
+    spending.refresh(settings())
+    unchanged = spending.parts()
+    spending.refresh(settings())
+    assert {part.part: part.fingerprint for part in spending.parts().values()} == {
+        name: part.fingerprint for name, part in unchanged.items()
+    }
+    for day in organization.costs:
+        organization.costs[day] = []
+        organization.cost(day, Decimal(1), extra={"organization_id": "org-B"})
+    organization.usage["completions"][TODAY] = [{"input_tokens": 7, "model": "m"}]
+    assert spending.refresh(settings()).failure == (
+        "OpenAI: the key is one of the organisation org-B, but what was read before is of org-A, and it stays: give org-B a source of its "
+        "own, with another `name`, or this one a key of org-A"
+    )
+    assert (spending.by("billing_account_id"), spending.reported()) == ({"org-A": 60}, [])
+
+
+def test_an_organisation_that_is_named_later_is_the_one_that_was_read(spending, organization, settings) -> None:
+    organization.cost(TODAY, Decimal(10))
+    spending.refresh(settings())
+    organization.costs.clear()
+    organization.cost(TODAY, Decimal(10), extra={"organization_id": "org-A"})
+    spending.refresh(settings())
+    organization.costs.clear()
+    organization.cost(TODAY, Decimal(11))
+    assert spending.refresh(settings()).failure == ""
+    organization.cost(TODAY, Decimal(1), extra={"organization_id": "org-B"})
+    assert "but what was read before is of org-A" in spending.refresh(settings()).failure
+    assert spending.total() == 11
+
+
+def test_names_with_broken_letters_are_read(spending, organization, server, settings) -> None:
+    organization.cost(TODAY, Decimal(10), "XX")
+    organization.cost(TODAY, Decimal(5), "a\0b")
+    organization.cost(TODAY, Decimal(3), "a\ufffdb")
+    organization.usage["completions"][TODAY] = [{"model": "m\0", "input_tokens": 1}]
+    server.answer = lambda request: Answer(organization.answer(request).content.replace(b'"XX"', rb'"\ud800"'))
+    assert spending.refresh(settings()).failure == ""
+    assert spending.by("service_name") == {"\ufffd": 10, "a\ufffdb": 5 + 3}
+    assert [line["model"] for line in spending.reported()] == ["m\ufffd"]
+
+
+def test_counts_near_what_the_ledger_holds_do_not_cost_the_costs(spending, organization, settings) -> None:
+    organization.cost(TODAY, Decimal(10))
+    names = {"project_id": "p"}
+    counts = [2**63 - 1, 10**15, 1]
+    organization.usage["completions"][TODAY] = [{"model": f"m{count}", "input_tokens": count, **names} for count in counts]
+    assert spending.refresh(settings()).failure == ""
+    assert (spending.total(), spending.rejected()) == (10, {"bad_count": 2})
+    with spending.ledger.read() as connection:
+        ((_, tokens, *_),) = reported_usage(connection, ["provider"], first=TODAY, last=TODAY)
+    assert tokens == 10**15
 
 
 # --- source test -----------------------------------------------------------------------------------------------------------------

@@ -124,9 +124,39 @@ def test_a_day_in_between_that_is_forgotten_by_now_is_left_alone(spending, monit
         monitoring.write("acme-prod", TOKENS, at(TODAY - timedelta(days=number)), 1, FLASH, type="input")
     spending.refresh(settings(history_days=5))
     monitoring.points.clear()
-    spending.refresh(settings(history_days=9))
+    monitoring.write("acme-prod", TOKENS, at(TODAY), 1, FLASH, type="input")
+    assert spending.refresh(settings(history_days=9)).failure == ""
     # Of the six days two are read again, with today; the three before that are known.
-    assert sorted(tokens(spending)) == [(str(TODAY - timedelta(days=number)), "acme-prod", FLASH) for number in (5, 4, 3)]
+    assert sorted(tokens(spending)) == [(str(TODAY - timedelta(days=number)), "acme-prod", FLASH) for number in (5, 4, 3, 0)]
+
+
+def test_a_project_whose_usage_is_all_gone_keeps_it_until_that_is_accepted(spending, monitoring, settings) -> None:
+    both = settings(projects=["acme-prod", "acme-test"])
+    for project in both.projects:
+        monitoring.write(project, TOKENS, at(YESTERDAY), 5, FLASH, type="input")
+    spending.refresh(both)
+    del monitoring.points["acme-prod"]
+    monitoring.write("acme-test", TOKENS, at(YESTERDAY), 1, FLASH, type="input")
+    assert spending.refresh(both).failure == ""
+    assert tokens(spending) == {("2026-11-19", "acme-prod", FLASH): (5, 0), ("2026-11-19", "acme-test", FLASH): (6, 0)}
+    assert spending.parts()["acme-prod"].message == (
+        "acme-prod: had usage from 2026-11-19 to 2026-11-19 and has none at all now; its figures stay "
+        "(`accept_empty_answers: true` takes it)"
+    )
+    again = Window(TODAY - timedelta(days=5), TODAY - timedelta(days=5), TODAY)
+    spending.refresh(both, window=again)
+    assert ("2026-11-19", "acme-prod", FLASH) in tokens(spending)
+    spending.refresh(settings(projects=both.projects, accept_empty_answers=True))
+    assert tokens(spending) == {("2026-11-19", "acme-test", FLASH): (6, 0)}
+
+
+@pytest.mark.parametrize("scoping", ["acme-prod", "123456789012"])
+def test_a_scoping_project_answers_for_itself_alone(spending, monitoring, settings, scoping) -> None:
+    monitoring.scopes[scoping] = {"acme-test"}
+    for number, project in enumerate((scoping, "acme-test")):
+        monitoring.write(project, TOKENS, at(TODAY), 5 + number, FLASH, type="input")
+    spending.refresh(settings(projects=[scoping, "acme-test"]))
+    assert tokens(spending) == {("2026-11-20", scoping, FLASH): (5, 0), ("2026-11-20", "acme-test", FLASH): (6, 0)}
 
 
 def test_a_kind_of_token_that_nobody_knows_is_rejected_aloud(spending, monitoring, settings) -> None:
@@ -288,3 +318,10 @@ def test_source_test_makes_one_request_and_says_what_it_found(spending, monitori
     monitoring.write("acme-prod", TOKENS, at(yesterday), 5, FLASH, type="input")
     assert list(spending.open(settings()).source.probe()) == [f"acme-prod: models called on {yesterday}: {FLASH}"]
     assert len(server.requests) == 1
+
+
+def test_source_test_that_finds_nothing_asks_whether_the_project_is_the_right_one(spending, settings) -> None:
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    assert list(spending.open(settings()).source.probe()) == [
+        f"acme-prod: models called on {yesterday}: none; is the id right, and is it the project in which models are called (`projects`)?"
+    ]

@@ -15,7 +15,7 @@ from costwarden.sources.currency import Rates
 from costwarden.sources.daily import Cost, DailyCosts
 from costwarden.sources.http_json import JsonApi, pages, revealed
 from costwarden.sources.json_rows import UnreadableRow, as_text, count_of, lines_of, next_page, object_of, object_row, text_of
-from costwarden.sources.scopes import changed_days, known_days, read_scopes
+from costwarden.sources.scopes import changed_days, known_days, only_owner, read_scopes
 from costwarden.sources.settings import AnthropicSettings, AttributionSettings, ExchangeRates
 from costwarden.sources.windows import ONE_DAY
 
@@ -44,7 +44,8 @@ class AnthropicSource:
     ) -> None:
         self._settings, self._surroundings = settings, surroundings
         self._attribution, self._rates = Attribution(attribution), Rates(rates)
-        self._organization = settings.organization
+        self._organization = ""
+        """Whose the answers are."""
         self._api = JsonApi(
             "Anthropic",
             settings.endpoint_url or URL,
@@ -87,7 +88,14 @@ class AnthropicSource:
             for row in rows:
                 self._add_cost(daily, day, row)
         # A day that the answer leaves out is left as it is: that is not the same as a day without cost, which is answered with no lines.
-        yield from changed_days(daily, *asked, known, answered)
+        yield from self._changed(daily, asked, known, answered, "cost")
+
+    def _changed(
+        self, daily: DailyCosts, asked: tuple[date, date], known: Mapping[str, KnownPart], answered: set[date], what: str
+    ) -> Iterator[Change]:
+        owner = only_owner("Anthropic", self._organization, known)
+        accepts_empty = self._settings.accept_empty_answers
+        yield from changed_days(daily, *asked, known, answered, accepts_empty=accepts_empty, what=what, owner=owner)
 
     def _add_cost(self, daily: DailyCosts, day: date, row: Any) -> None:
         content = as_text(row)
@@ -101,7 +109,7 @@ class AnthropicSource:
             cost = Cost(
                 day=day,
                 provider_name="anthropic",
-                billing_account_id=self._organization,
+                billing_account_id=self._settings.organization or self._organization,
                 sub_account_id=workspace,
                 service_name=names["description"] or "Anthropic",
                 service_category="AI and Machine Learning",
@@ -124,10 +132,10 @@ class AnthropicSource:
             answered.add(day)
             for row in rows:
                 try:
-                    daily.add_usage(_usage(day, object_row(row)))
+                    daily.add_usage(_usage(day, object_row(row)), as_text(row))
                 except UnreadableRow as error:
                     daily.reject(day, error.reason, str(error), as_text(row))
-        yield from changed_days(daily, *asked, known, answered)
+        yield from self._changed(daily, asked, known, answered, "usage")
 
     def _days(self, path: str, first: date, last: date, group_by: tuple[str, ...]) -> Iterator[tuple[date, list[Any]]]:
         """The days that are answered for, with their lines."""
@@ -147,11 +155,16 @@ class AnthropicSource:
             return reply.body
 
         what = f"Anthropic: {path}"
+        seen: set[date] = set()
         for page in pages(what, ask, lambda page: next_page(page, what)):
             for bucket in lines_of(page, "data", what):
                 day = _day(bucket, what)
                 if not first <= day <= last:
                     raise SourceError(f"{what}: asked for {first} to {last}, answered for {day}")
+                if day in seen:
+                    # A page that has shifted while the one before was read.
+                    raise SourceError(f"{what}: the day {day} comes twice")
+                seen.add(day)
                 yield day, lines_of(bucket, "results", what)
 
     def _headers(self) -> dict[str, str]:

@@ -69,7 +69,9 @@ class BedrockSource:
         region = self._settings.all_regions[0]
         cloudwatch = _CloudWatch(self._session(), region)
         models = cloudwatch.models()
-        yield f"{region}: models called in the last two weeks: {listed(models)}"
+        yield f"{region}: models called in the last two weeks: {listed(models)}" + (
+            "" if models else f"; is it the right account, and are models called in {region} (`regions`)?"
+        )
         model = min(models, default="any")
         yesterday = datetime.now(UTC).date() - ONE_DAY
         counted = cloudwatch.sums([(model, "Invocations")], yesterday, yesterday)
@@ -96,7 +98,8 @@ class BedrockSource:
                 daily.reject(day, "bad_count", f"{model}: {', '.join(broken)} is no whole number of at least 0", repr(sums))
             elif any(counts.values()):
                 daily.add_usage(_usage(day, account, model, {METRICS[metric]: count or 0 for metric, count in counts.items()}))
-        yield from changed_days(daily, days[0], days[-1], known, days)
+        accepts_empty = self._settings.accept_empty_answers
+        yield from changed_days(daily, days[0], days[-1], known, days, accepts_empty=accepts_empty, what="usage")
 
 
 class _CloudWatch:

@@ -15,6 +15,8 @@ import msgspec
 from costwarden.model import EXACT, QUANTITIES, Charge, RejectedRow, ReportedUsage
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
+from costwarden.sources.json_rows import MOST
+from costwarden.sources.requests import SourceError
 from costwarden.sources.windows import ONE_DAY
 
 WHOLE_DIGITS = 12
@@ -31,6 +33,8 @@ MOST_REJECTED_KEPT = 1_000
 
 LONGEST_CONTENT = 2_000
 
+_USAGE_KEY = ("provider", "account_id", "model", "operation", "service_tier")
+
 # Raised by one where the same answer would be read to other charges than before: then every day in the window replaces the one before.
 READER_VERSION = 1
 
@@ -40,6 +44,12 @@ class KnownDay(msgspec.Struct, frozen=True):
 
     state: str
     fingerprint: str
+    figures: str = ""
+    """Empty where the day had nothing that could be lost."""
+
+
+class NothingLeft(SourceError):
+    """Days had figures, and the answer has nothing for any of them now."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +102,7 @@ class DailyCosts:
     """The days of one scope in one refresh: add every line of the answers, then take the days that have changed."""
 
     def __init__(self, source: str, scope: str, attribution: Attribution, rates: Rates) -> None:
-        self._source, self._scope = source, scope
+        self._source, self._scope = source, clean(scope)
         self._attribution, self._rates = attribution, rates
         self._sums: dict[date, dict[tuple[str, ...], _Sums]] = {}
         self._rejected: dict[date, Counter[str]] = {}
@@ -100,6 +110,7 @@ class DailyCosts:
         self._kept_count = 0
         self._rounded: Counter[date] = Counter()
         self._usage: dict[date, list[ReportedUsage]] = {}
+        self._counted: dict[date, Counter[str]] = {}
 
     def add(self, cost: Cost, content: str = "") -> None:
         """Add a line. One that cannot be read is rejected and kept; `content` is its text, for people."""
@@ -120,7 +131,7 @@ class DailyCosts:
             "service_name": cost.service_name,
         }
         tags = {name.strip().lower(): value for name, value in cost.tags.items() if value}
-        key = (
+        texts = (
             *columns.values(),
             cost.service_category,
             cost.region_id,
@@ -128,14 +139,27 @@ class DailyCosts:
             cost.billing_currency,
             *self._attribution.attribute(columns, tags),
         )
+        # Before the lines are added up: two that differ in nothing else would be two charges of one key.
+        key = tuple(map(clean, texts))
         sums = self._sums.setdefault(cost.day, {}).setdefault(key, _Sums([Decimal(0)] * 4, rate))
         sums.costs = [EXACT.add(total, one) for total, one in zip(sums.costs, costs, strict=True)]
         sums.rows += cost.rows
 
-    def add_usage(self, usage: ReportedUsage) -> None:
-        """Add what the provider says was used; `source` and `part` are filled in here. Lines of one key are added up."""
-        part = self.part(usage.usage_date)
-        self._usage.setdefault(usage.usage_date, []).append(msgspec.structs.replace(usage, source=self._source, part=part))
+    def add_usage(self, usage: ReportedUsage, content: str = "") -> None:
+        """Add what the provider says was used; `source` and `part` are filled in here. Lines of one key are added up.
+
+        A line that takes a count of its day above `json_rows.MOST` is rejected: the ledger adds up whole years of them.
+        """
+        day = usage.usage_date
+        counted = self._counted.setdefault(day, Counter())
+        counts = {name: count for name in QUANTITIES if (count := getattr(usage, name))}
+        if above := sorted(name for name, count in counts.items() if counted[name] + count > MOST):
+            self.reject(day, "bad_count", f"{', '.join(above)}: more than {MOST} on one day", content)
+            return
+        counted.update(counts)
+        texts = {name: clean(getattr(usage, name)) for name in _USAGE_KEY}
+        found = msgspec.structs.replace(usage, source=self._source, part=self.part(day), **texts)
+        self._usage.setdefault(day, []).append(found)
 
     def reject(self, day: date, reason: str, sentence: str, content: str) -> None:
         """Count a line of `day` that cannot be read. `reason` is from a closed set, fit for a label."""
@@ -143,7 +167,12 @@ class DailyCosts:
         if self._kept_count < MOST_REJECTED_KEPT:
             self._kept_count += 1
             row = RejectedRow(
-                source=self._source, part=self.part(day), line=0, reason=reason, detail=sentence, content=content[:LONGEST_CONTENT]
+                source=self._source,
+                part=self.part(day),
+                line=0,
+                reason=reason,
+                detail=clean(sentence),
+                content=clean(content[:LONGEST_CONTENT]),
             )
             self._kept.setdefault(day, []).append(row)
 
@@ -151,15 +180,28 @@ class DailyCosts:
         """The name of a day."""
         return f"{self._scope}/{day}"
 
-    def changes(self, first: date, last: date, known: Mapping[str, KnownDay]) -> Iterator[Day]:
+    def changes(
+        self, first: date, last: date, known: Mapping[str, KnownDay], *, accepts_empty: bool = False, what: str = "cost"
+    ) -> Iterator[Day]:
         """The days from `first` to `last` that are not as `known`, those without any cost included.
 
         Raises `ValueError` where a line was added whose day is outside: the provider has answered something else than was asked.
+        Raises `NothingLeft` where no line at all was added and a known day has figures, unless `accepts_empty`: one day without cost is a
+        restatement, all of them are a provider that has lost its data, or a right that is gone. `what` was lost stands in its sentence.
         """
-        if outside := sorted(day for day in self._sums.keys() | self._rejected.keys() | self._usage.keys() if not first <= day <= last):
+        added = self._sums.keys() | self._rejected.keys() | self._usage.keys()
+        if outside := sorted(day for day in added if not first <= day <= last):
             raise ValueError(f"{self._scope}: asked for {first} to {last}, answered for {outside[0]}")
-        for number in range((last - first).days + 1):
-            found = self._day(first + ONE_DAY * number)
+        days = [first + ONE_DAY * number for number in range((last - first).days + 1)]
+        if not added and not accepts_empty:
+            lost = [day for day in days if (part := known.get(self.part(day))) is not None and part.figures]
+            if lost:
+                raise NothingLeft(
+                    f"{self._scope}: had {what} from {lost[0]} to {lost[-1]} and has none at all now; its figures stay "
+                    "(`accept_empty_answers: true` takes it)"
+                )
+        for day in days:
+            found = self._day(day)
             before = known.get(found.part)
             if before is None or before.state != "ok" or before.fingerprint != found.fingerprint:
                 yield found
@@ -169,7 +211,7 @@ class DailyCosts:
         charges = [self._charge(part, day, key, sums) for key, sums in sorted(self._sums.get(day, {}).items())]
         usage = _added_up(self._usage.get(day, []))
         rejected = dict(sorted(self._rejected.get(day, Counter()).items()))
-        digest = hashlib.sha256(msgspec.json.encode([READER_VERSION, charges, usage, rejected])).hexdigest()
+        digest = _fingerprint(READER_VERSION, charges, usage, rejected)
         rounded = self._rounded[day]
         return Day(
             part=part,
@@ -221,6 +263,21 @@ class DailyCosts:
         return [amount for amount, _ in exact]
 
 
+def clean(text: str) -> str:
+    """`text` without what no ledger holds, U+0000 and halves of surrogate pairs: U+FFFD stands in their place."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _fingerprint(version: int, charges: Sequence[Charge], usage: Sequence[ReportedUsage], rejected: Mapping[str, int]) -> str:
+    return hashlib.sha256(msgspec.json.encode([version, charges, usage, rejected])).hexdigest()
+
+
+NOTHING = frozenset({"", *(_fingerprint(version + 1, [], [], {}) for version in range(READER_VERSION))})
+"""Fingerprints of days with no line at all, as any version has read them: the only trace that reported usage leaves in a known part."""
+
+
 class _Unreadable(Exception):
     """Reason and sentence."""
 
@@ -243,7 +300,7 @@ def _exact(text: Decimal | str) -> tuple[Decimal, bool]:
 def _added_up(usage: Sequence[ReportedUsage]) -> list[ReportedUsage]:
     sums: dict[tuple[str, ...], ReportedUsage] = {}
     for line in usage:
-        key = (line.provider, line.account_id, line.model, line.operation, line.service_tier)
+        key = tuple(getattr(line, name) for name in _USAGE_KEY)
         found = sums.get(key)
         sums[key] = line if found is None else _sum(found, line)
     return [sums[key] for key in sorted(sums)]

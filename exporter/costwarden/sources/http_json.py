@@ -6,13 +6,14 @@ again, after the time that the server asks for, or else after ever longer ones. 
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,7 +39,19 @@ LONGEST_MESSAGE = 300
 
 ENDED = "ended while it was being read"
 
-_EXACT_JSON = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+
+def _number(text: str) -> Decimal | str:
+    """The number as it is written; its text where not even `Decimal` has such an exponent, so that its line alone is rejected."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return text
+
+
+_EXACT_JSON = msgspec.json.Decoder(dict[str, Any], float_hook=_number)
+
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+"""An escape of a JSON text; the group is half of a surrogate pair without the other."""
 
 Parameters = Sequence[tuple[str, str]]
 """Of a query, in order; a name may come again."""
@@ -143,7 +156,9 @@ class JsonApi:
             ) as answer:
                 content = self._whole(answer)
         except _TooLarge:
-            raise SourceError(f"{self._who}: GET {path}: the answer is larger than {MOST_BYTES} bytes") from None
+            raise SourceError(
+                f"{self._who}: GET {path}: the answer is larger than {MOST_BYTES >> 20} MiB, which no page of its is"
+            ) from None
         except httpx.HTTPError as error:
             self._check_open()
             if isinstance(error, httpx.TimeoutException):
@@ -177,7 +192,7 @@ class JsonApi:
 
     def _object(self, path: str, content: bytes) -> dict[str, Any]:
         try:
-            return _EXACT_JSON.decode(content)
+            return _decoded(content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             sentence = f"GET {path}: the answer is no JSON object; is there something in between (`endpoint_url`, a proxy)?"
             raise SourceError(f"{self._who}: {sentence}") from None
@@ -230,13 +245,24 @@ def pages(who: str, ask: Callable[[str], dict[str, Any]], following: Callable[[d
     raise SourceError(f"{who}: more than {MOST_PAGES} pages")
 
 
+def _decoded(content: bytes) -> dict[str, Any]:
+    try:
+        return _EXACT_JSON.decode(content)
+    except msgspec.DecodeError:
+        # One broken letter in a name is no reason to read nothing; msgspec takes no half of a surrogate pair.
+        mended = _ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], content)
+        if mended == content:
+            raise
+        return _EXACT_JSON.decode(mended)
+
+
 def _message(content: bytes) -> str:
     """The sentence in `{"error": {"message": …}}`, as OpenAI, Anthropic and Google answer, on one line."""
     try:
-        body = msgspec.json.decode(content)
+        body = _decoded(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-    error = body.get("error") if isinstance(body, dict) else None
+    error = body.get("error")
     message = error.get("message") if isinstance(error, dict) else error
     return " ".join(message.split())[:LONGEST_MESSAGE].rstrip(".") if isinstance(message, str) else ""
 

@@ -8,8 +8,9 @@ import msgspec
 
 from costwarden.sources.requests import SourceError
 
-MOST = 2**63 - 1
-"""The largest count that the ledger holds."""
+MOST = 10**15
+"""The largest count that is believed, of a line and of a day: some thousand times what the largest customers use, and few enough that the
+ledger, which holds 2⁶³ - 1, can add up nine thousand such days."""
 
 
 class UnreadableRow(Exception):
@@ -37,7 +38,7 @@ def count_of(row: Mapping[str, Any], name: str) -> int:
         return 0
     count = whole(value)
     if count is None:
-        raise UnreadableRow("bad_count", f"`{name}` is {value!r:.80}: a count is a whole number of at least 0")
+        raise UnreadableRow("bad_count", f"`{name}` is {value!r:.80}: a count is a whole number from 0 to {MOST}")
     return count
 
 

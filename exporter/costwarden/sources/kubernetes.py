@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from costwarden.model import ALLOCATED, exact_sum
+from costwarden.model import ALLOCATED, EXACT, exact_sum
 from costwarden.sources import Change, Failed, KnownPart, SourceError, Surroundings, Window, read_of
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
-from costwarden.sources.daily import Cost, DailyCosts, KnownDay
+from costwarden.sources.daily import WHOLE_DIGITS, Cost, DailyCosts, KnownDay
 from costwarden.sources.http_json import revealed
 from costwarden.sources.kubernetes_api import AllocationApi, DayUnreadable
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, KubernetesSettings
@@ -43,7 +43,10 @@ ROUNDING_LIMIT = Decimal("0.0001")
 (https://github.com/opencost/opencost/blob/develop/core/pkg/opencost/allocation_json.go). What is more is a component of its own."""
 
 MOST_FAILURES_IN_A_ROW = 3
-"""Days that cannot be read before the whole refresh is given up: then it is not the day."""
+"""Days that cannot be read before those that are older are given up too: then it is not the day."""
+
+FINEST_PLACE = 40
+"""Decimal places of a figure. With the 12 digits before the point that a cost may have, a hundred million of them add up exactly."""
 
 
 class KubernetesSource:
@@ -62,21 +65,26 @@ class KubernetesSource:
         self._api = AllocationApi(settings, token, surroundings.requests)
 
     def fetch(self, known: Mapping[str, KnownPart], window: Window) -> Iterator[Change]:
-        """The days of `window` that have changed, each asked for on its own.
+        """The days of `window` that have changed, each asked for on its own, the newest first.
 
         A day that was read under other settings or attribution rules is asked for again. A day that had cost and now has none at all
         stays as it was: Prometheus has dropped what it was computed from. That is worth a word where it is read again every time.
+        Raises `SourceError` where no day can be read; where the older ones cannot, they alone are `Failed`.
         """
         days = [window.first + ONE_DAY * number for number in range((window.last - window.first).days + 1)]
-        asked = [day for day in days if day >= window.reread_from or not self._is_known(known, day)]
+        # What Prometheus has dropped, or reckons with too long, is old: it must not keep today from being read.
+        asked = [day for day in reversed(days) if day >= window.reread_from or not self._is_known(known, day)]
         failures = in_a_row = 0
-        for day in asked:
+        for number, day in enumerate(asked):
+            if in_a_row == MOST_FAILURES_IN_A_ROW:
+                yield from (_given_up(day, known) for day in asked[number:])
+                return
             try:
                 changes = self._read(day, known, again=day >= window.reread_from)
                 in_a_row = 0
             except DayUnreadable as error:
                 failures, in_a_row = failures + 1, in_a_row + 1
-                if in_a_row == MOST_FAILURES_IN_A_ROW or failures == len(asked):
+                if failures == min(MOST_FAILURES_IN_A_ROW, len(asked)) == number + 1:
                     raise SourceError(str(error)) from None
                 changes = [Failed(part=f"{SCOPE}/{day}", message=f"{day}: {error}")]
             yield from changes
@@ -93,7 +101,10 @@ class KubernetesSource:
         yield f"clusters: {', '.join(names) or 'without a name'}" + (
             f", here called {self._settings.cluster}" if self._settings.cluster else ""
         )
-        total = exact_sum([_amount(allocation.get("totalCost")) or Decimal(0) for allocation in allocations])
+        try:
+            total = exact_sum([_amount(allocation.get("totalCost")) or Decimal(0) for allocation in allocations])
+        except ValueError as error:
+            raise SourceError(f"{self._settings.url}: the cost of today is none: {error}") from None
         yield f"cost of today so far: {total:f} {self._settings.currency}"
         if not any(IDLE in name for found in sets for name in found):
             yield "it tells no idle cost; OpenCost needs to know the nodes' prices for that"
@@ -120,8 +131,12 @@ class KubernetesSource:
         changes: list[Change] = []
         for changed in costs.changes(day, day, bare):
             before = known.get(changed.part)
-            if before is not None and before.figures and not changed.charges and not changed.rejected:
-                sentence = f"{day}: had cost, and now there is none at all; its figures stay. Is it older than what Prometheus keeps?"
+            is_lost = before is not None and before.figures and not changed.charges and not changed.rejected
+            if is_lost and not self._settings.accept_empty_answers:
+                sentence = (
+                    f"{day}: had cost, and now there is none at all; its figures stay. Is it older than what Prometheus keeps? "
+                    "(`accept_empty_answers: true` takes it)"
+                )
                 return [Failed(part=changed.part, message=sentence)] if again else []
             read = read_of(changed)
             changes.append(msgspec.structs.replace(read, fingerprint=self._meaning + read.fingerprint))
@@ -150,9 +165,9 @@ class KubernetesSource:
             return
         namespace = _given(properties.get("namespace"))
         tags = self._tags(name, properties)
-        rest = total - exact_sum(list(amounts.values()))
-        if abs(rest) > ROUNDING_LIMIT:
-            amounts["Other"] += rest
+        rest = EXACT.subtract(total, exact_sum(list(amounts.values())))
+        if rest.copy_abs() > ROUNDING_LIMIT:
+            amounts["Other"] = EXACT.add(amounts["Other"], rest)
         elif rest:
             residuals[cluster].append(rest)
         rows = 1
@@ -219,6 +234,12 @@ class KubernetesSource:
                 yield label, value
 
 
+def _given_up(day: date, known: Mapping[str, KnownPart]) -> Failed:
+    before = known.get(f"{SCOPE}/{day}")
+    stay = "; its figures stay" if before is not None and before.figures else ""
+    return Failed(part=f"{SCOPE}/{day}", message=f"{day}: not asked for, as the {MOST_FAILURES_IN_A_ROW} days after it fail{stay}")
+
+
 def _label_name(key: str) -> str:
     """As Prometheus, and so the API, has the key of a label."""
     return re.sub(r"[^a-zA-Z0-9_]", "_", key)
@@ -242,9 +263,14 @@ def _workload(name: str, properties: Mapping[str, Any]) -> str:
 
 
 def _amount(value: Any) -> Decimal | None:
-    """None for none: the API says `null` where it has divided by zero. Raises `ValueError`."""
+    """None for none: the API says `null` where it has divided by zero. Sums of what it gives are exact. Raises `ValueError`."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError(f"{value!r} is not a number")
-    return Decimal(value)
+        raise ValueError(f"{value!r:.80} is not a number")
+    amount = Decimal(value)
+    if not amount:
+        return Decimal(0)
+    if amount.adjusted() >= WHOLE_DIGITS or -int(amount.as_tuple().exponent) > FINEST_PLACE:
+        raise ValueError(f"{value!s:.80} is out of scale: more than {WHOLE_DIGITS} digits before the point or {FINEST_PLACE} after it")
+    return amount

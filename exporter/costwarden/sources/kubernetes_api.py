@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 import httpx
@@ -37,8 +37,14 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 CONNECT_SECONDS = 10.0
 
-MOST_BYTES = 256 * 1024 * 1024
-"""Of one answer: a workload takes some three kilobytes."""
+SHORTEST_SECRET = 8
+"""What is shorter stands in many a word."""
+
+LONGEST_INT = 18
+
+MOST_BYTES = 64 * 1024 * 1024
+"""Of one answer. A workload takes some three kilobytes, so that this is a day of twenty thousand of them; in memory it is several times as
+large."""
 
 PASSING = frozenset({429, 500, 502, 503, 504})
 """Answers that another attempt may better: OpenCost says 500 where its Prometheus did not answer."""
@@ -57,6 +63,7 @@ class AllocationApi:
     def __init__(self, settings: KubernetesSettings, token: str, requests: Requests) -> None:
         self._settings, self._requests = settings, requests
         self._where = settings.url + PATHS[settings.product]
+        self._token = token
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._asking = False
@@ -113,7 +120,7 @@ class AllocationApi:
                     self._client.close()
         try:
             # The text of a number is what was answered; a float would be near it.
-            body = json.loads(content, parse_float=Decimal, parse_constant=_refuse)
+            body = json.loads(content, parse_float=_number, parse_int=_number, parse_constant=_refuse)
         except (ValueError, RecursionError):
             body = None
         if answer.status_code != httpx.codes.OK:
@@ -161,7 +168,8 @@ class AllocationApi:
         for piece in answer.iter_bytes():
             content += piece
             if len(content) > MOST_BYTES:
-                raise DayUnreadable(f"{self._where}: the answer is larger than {MOST_BYTES} bytes")
+                size = MOST_BYTES >> 20
+                raise DayUnreadable(f"{self._where}: a day is more than {size} MiB; let fewer tags of `attribution` be asked for by it")
             # httpx bounds the wait for each piece; an answer that trickles would never end.
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout("the answer trickles")
@@ -169,6 +177,8 @@ class AllocationApi:
 
     def _raise(self, status: int, body: Any) -> NoReturn:
         said = str(body.get("message") or body.get("error") or "") if isinstance(body, dict) else ""
+        # Something in between may say what it was sent.
+        said = said.replace(self._token, "…") if len(self._token) >= SHORTEST_SECRET else said
         sentence = f"{self._where}: answers {status}" + (f": {said[:300]}" if said else "")
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             what = "the token has no right to read allocations" if self._settings.token else "set `token`"
@@ -218,6 +228,14 @@ def _retry_after(answer: httpx.Response, otherwise: float) -> float:
         return max(0.0, float(answer.headers["retry-after"]))
     except (KeyError, ValueError):
         return otherwise
+
+
+def _number(text: str) -> int | Decimal | str:
+    """The number as it is written; its text where it is none that can be reckoned with, so that its row alone is rejected."""
+    try:
+        return int(text) if len(text) <= LONGEST_INT and text.lstrip("-").isdecimal() else Decimal(text)
+    except InvalidOperation:
+        return text
 
 
 def _refuse(constant: str) -> NoReturn:

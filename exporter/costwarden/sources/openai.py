@@ -16,7 +16,7 @@ from costwarden.sources.currency import Rates
 from costwarden.sources.daily import Cost, DailyCosts
 from costwarden.sources.http_json import JsonApi, pages, revealed
 from costwarden.sources.json_rows import UnreadableRow, as_text, count_of, lines_of, next_page, object_of, object_row, text_of
-from costwarden.sources.scopes import changed_days, known_days, read_scopes
+from costwarden.sources.scopes import changed_days, known_days, only_owner, read_scopes
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, OpenaiSettings
 from costwarden.sources.windows import ONE_DAY
 
@@ -71,6 +71,8 @@ class OpenaiSource:
             timeout_seconds=settings.request_timeout_seconds,
             explain=_advice,
         )
+        self._organization = ""
+        """Whose costs were read; answers of usage do not say."""
 
     def fetch(self, known: Mapping[str, KnownPart], window: Window) -> Iterator[Change]:
         """The days that have changed. Raises `SourceError` where neither costs nor usage can be read."""
@@ -100,13 +102,15 @@ class OpenaiSource:
             return
         daily = DailyCosts(self._settings.name, COSTS, self._attribution, self._rates)
         group_by = ("line_item", "project_id", *(("api_key_id",) if self._settings.split_by_api_key else ()))
-        answered = set()
+        answered, organizations = set(), set()
         for day, rows in self._days("costs", *asked, MOST_DAYS_OF_COSTS, group_by):
             answered.add(day)
             for row in rows:
+                organizations.add(_organization(row))
                 self._add_cost(daily, day, row)
+        self._organization = ", ".join(sorted(organizations - {""}))
         # A day that the answer leaves out is left as it is: that is not the same as a day without cost, which is answered with no lines.
-        yield from changed_days(daily, *asked, known, answered)
+        yield from self._changed(daily, asked, known, answered, "cost")
 
     def _add_cost(self, daily: DailyCosts, day: date, row: Any) -> None:
         content = as_text(row)
@@ -146,12 +150,19 @@ class OpenaiSource:
                 for row in rows:
                     self._add_usage(daily, day, endpoint, row)
             answered = days if answered is None else answered & days
-        yield from changed_days(daily, *asked, known, answered)
+        yield from self._changed(daily, asked, known, answered or set(), "usage")
+
+    def _changed(
+        self, daily: DailyCosts, asked: tuple[date, date], known: Mapping[str, KnownPart], answered: set[date], what: str
+    ) -> Iterator[Change]:
+        owner = only_owner("OpenAI", self._organization, known)
+        accepts_empty = self._settings.accept_empty_answers
+        yield from changed_days(daily, *asked, known, answered, accepts_empty=accepts_empty, what=what, owner=owner)
 
     @staticmethod
     def _add_usage(daily: DailyCosts, day: date, endpoint: Endpoint, row: Any) -> None:
         try:
-            daily.add_usage(_usage(day, endpoint.operation, object_row(row)))
+            daily.add_usage(_usage(day, endpoint.operation, object_row(row)), as_text(row))
         except UnreadableRow as error:
             daily.reject(day, error.reason, f"{endpoint.path}: {error}", as_text(row))
 
@@ -167,6 +178,7 @@ class OpenaiSource:
             return self._api.get(f"/v1/organization/{path}", [*parameters, *([("page", page)] if page else [])]).body
 
         what = f"OpenAI: {path}"
+        seen: set[date] = set()
         for page in pages(what, ask, lambda page: next_page(page, what)):
             for bucket in lines_of(page, "data", what):
                 seconds = bucket.get("start_time") if isinstance(bucket, Mapping) else None
@@ -175,6 +187,10 @@ class OpenaiSource:
                 day = datetime.fromtimestamp(seconds, UTC).date()
                 if not first <= day <= last:
                     raise SourceError(f"{what}: asked for {first} to {last}, answered for {day}")
+                if day in seen:
+                    # A page that has shifted while the one before was read.
+                    raise SourceError(f"{what}: the day {day} comes twice")
+                seen.add(day)
                 yield day, lines_of(bucket, "results", what)
 
     def _headers(self) -> dict[str, str]:

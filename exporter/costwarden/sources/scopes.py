@@ -3,11 +3,16 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date
 
+import msgspec
+
 from costwarden.sources import Change, Failed, Gone, KnownPart, SourceError, read_of
-from costwarden.sources.daily import DailyCosts, KnownDay
+from costwarden.sources.daily import NOTHING, DailyCosts, KnownDay, clean
 from costwarden.sources.windows import ONE_DAY, Window
 
 MOST_NAMED = 10
+
+OWNS = "|"
+"""Between the owner of a day and the day's own fingerprint, which is hexadecimal."""
 
 Scopes = Mapping[str, Callable[[], Iterator[Change]]]
 """Name of a scope -> what reads it."""
@@ -31,13 +36,17 @@ def read_scopes(scopes: Scopes, known: Mapping[str, KnownPart], closed: Callable
             if closed():
                 raise
             failures.append(str(error))
-            yield Failed(part=scope, message=f"{scope}: {error}")
+            yield Failed(part=scope, message=_said_of(scope, str(error)))
             continue
         if scope in known:
             yield Gone(part=scope)
         yield from changes
     if failures and len(failures) == len(scopes):
         raise SourceError("; ".join(dict.fromkeys(failures)))
+
+
+def _said_of(scope: str, sentence: str) -> str:
+    return sentence if sentence.startswith(f"{scope}: ") else f"{scope}: {sentence}"
 
 
 def known_days(scope: str, known: Mapping[str, KnownPart]) -> set[date]:
@@ -47,20 +56,56 @@ def known_days(scope: str, known: Mapping[str, KnownPart]) -> set[date]:
 
 
 def changed_days(
-    costs: DailyCosts, first: date, last: date, known: Mapping[str, KnownPart], only: Collection[date] | None = None
+    costs: DailyCosts,
+    first: date,
+    last: date,
+    known: Mapping[str, KnownPart],
+    only: Collection[date] | None = None,
+    *,
+    accepts_empty: bool,
+    what: str = "cost",
+    owner: str = "",
 ) -> Iterator[Change]:
     """The days from `first` to `last` that have changed, or of those the ones in `only`.
 
-    Raises `SourceError` where the provider has answered for another day.
+    `what` is `cost`, or `usage` in a scope that has no cost. `owner` is whose the figures are, and is kept with their fingerprints.
+    Raises `SourceError` where the provider has answered for another day, and `NothingLeft`.
     """
     wanted = None if only is None else {costs.part(day) for day in only}
-    before = {part: KnownDay(found.state, found.fingerprint) for part, found in known.items()}
+    before = {part: _known_day(found, owner, is_usage=what == "usage") for part, found in known.items() if wanted is None or part in wanted}
     try:
-        for day in costs.changes(first, last, before):
+        for day in costs.changes(first, last, before, accepts_empty=accepts_empty, what=what):
             if wanted is None or day.part in wanted:
-                yield read_of(day)
+                read = read_of(day)
+                yield msgspec.structs.replace(read, fingerprint=_owned(owner, read.fingerprint))
     except ValueError as error:
         raise SourceError(str(error)) from None
+
+
+def _known_day(found: KnownPart, owner: str, *, is_usage: bool) -> KnownDay:
+    whose, _, fingerprint = found.fingerprint.rpartition(OWNS)
+    figures = fingerprint if is_usage and fingerprint not in NOTHING else found.figures
+    # A day whose owner was not known is read to a part that names it.
+    return KnownDay(found.state, fingerprint if whose == owner else "", figures)
+
+
+def _owned(owner: str, fingerprint: str) -> str:
+    return f"{owner}{OWNS}{fingerprint}" if owner else fingerprint
+
+
+def only_owner(who: str, found: str, known: Mapping[str, KnownPart]) -> str:
+    """Whose the figures are: `found` in the answers, or else whose they were before; empty where neither is known.
+
+    Raises `SourceError` where they were another's: its days would stay beside the new ones.
+    """
+    found = clean(found)
+    owners = {part.fingerprint.rpartition(OWNS)[0] for part in known.values()} - {""}
+    if found and owners and found not in owners:
+        raise SourceError(
+            f"{who}: the key is one of the organisation {found}, but what was read before is of {listed(owners)}, and it stays: give "
+            f"{found} a source of its own, with another `name`, or this one a key of {listed(owners)}"
+        )
+    return found or min(owners, default="")
 
 
 def days_from(first: date, last: date) -> list[date]:

@@ -85,7 +85,9 @@ class VertexSource:
             raise SourceError(f"Cloud Monitoring: {error}") from None
         finally:
             self._api.release()
-        yield f"{project}: models called on {day}: {listed(models)}"
+        yield f"{project}: models called on {day}: {listed(models)}" + (
+            "" if models else "; is the id right, and is it the project in which models are called (`projects`)?"
+        )
 
     def close(self) -> None:
         """End a fetch that is under way in another thread."""
@@ -101,7 +103,8 @@ class VertexSource:
             for series, points in self._series(project, metric, first, last):
                 for point in points:
                     self._add(daily, project, metric, first, series, point)
-        yield from changed_days(daily, first, last, known, days)
+        accepts_empty = self._settings.accept_empty_answers
+        yield from changed_days(daily, first, last, known, days, accepts_empty=accepts_empty, what="usage")
 
     @staticmethod
     def _add(daily: DailyCosts, project: str, metric: str, first: date, series: Mapping[str, Any], point: Any) -> None:
@@ -143,7 +146,8 @@ class VertexSource:
         """
         labels = (*LABELS, "metric.label.type") if metric == TOKENS else LABELS
         parameters = [
-            ("filter", f'metric.type = "{metric}" AND resource.type = "{RESOURCE}"'),
+            # A scoping project would answer for every project of its metrics scope: https://cloud.google.com/monitoring/api/v3/filters.
+            ("filter", f'project = "{project}" AND metric.type = "{metric}" AND resource.type = "{RESOURCE}"'),
             ("interval.startTime", f"{first}T00:00:00Z"),
             # The periods are counted back from the end, so that it must be a midnight, that after today too.
             ("interval.endTime", f"{last + ONE_DAY}T00:00:00Z"),
