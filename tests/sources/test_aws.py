@@ -9,12 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from botocore.exceptions import NoCredentialsError
 from cost_explorer import ACCOUNT, CostExplorer, line, settings, throttled
 from moto.server import ThreadedMotoServer
 from spending import Spending
 
 from costwarden.model import exact_sum
-from costwarden.sources import SourceError
+from costwarden.sources import Requests, SourceError
+from costwarden.sources.aws_session import AwsSession, in_words
+from costwarden.sources.settings import AwsAccess
 from costwarden.sources.windows import Window
 
 # The credits, the refund, the tax and the fee of a bill, beside usage of two services in two regions.
@@ -345,7 +348,7 @@ def test_a_group_without_a_metric_or_with_two_currencies_is_rejected(aws: CostEx
 def test_an_answer_of_another_shape_is_a_failure(aws: CostExplorer, spending: Spending) -> None:
     aws.delay(0)
     aws.fail(200, {"ResultsByTime": [{"TimePeriod": {"Start": "yesterday", "End": "now"}, "Groups": []}]})
-    assert "not as AWS documents it: ValueError" in spending.refresh(settings(aws)).failure
+    assert "not as AWS documents it: Invalid RFC3339 encoded date" in spending.refresh(settings(aws)).failure
 
 
 def test_a_day_that_was_not_answered_for_stays_unknown(aws: CostExplorer, spending: Spending) -> None:
@@ -481,3 +484,83 @@ def test_a_thousand_groups_are_conserved_to_the_last_digit(aws: CostExplorer, sp
     spending.refresh(settings(aws))
     assert spending.total() == exact_sum([Decimal(one.cost) for one in aws.bill])
     assert json.dumps(aws.asked()[0]["GroupBy"]) == json.dumps([{"Type": "DIMENSION", "Key": name} for name in ("SERVICE", "REGION")])
+
+
+def test_days_with_cost_do_not_all_become_empty_in_silence(aws: CostExplorer, spending: Spending) -> None:
+    spending.refresh(settings(aws))
+    spending.minutes = 400
+    before = spending.total()
+    aws.bill.clear()
+    failed = spending.refresh(settings(aws)).failure
+    assert failed.startswith(f"{ACCOUNT}: had cost from 2026-11-01 to 2026-11-20 and has none at all now; its figures stay")
+    assert spending.total() == before
+    # Another shape has other fingerprints; that there were figures is known nevertheless.
+    spending.minutes = 800
+    assert spending.refresh(settings(aws, group_by=["SERVICE"])).failure == failed
+
+    spending.minutes = 1200
+    assert spending.refresh(settings(aws, accept_empty_answers=True)).failure == ""
+    assert spending.charges() == []
+
+
+def test_one_day_that_becomes_empty_is_a_restatement(aws: CostExplorer, spending: Spending) -> None:
+    spending.refresh(settings(aws))
+    spending.minutes = 400
+    aws.bill[:] = [one for one in aws.bill if one.day != date(2026, 11, 20)]
+    assert spending.refresh(settings(aws)).failure == ""
+    assert spending.charges(charge_date="2026-11-20") == []
+    assert spending.total() == aws.total() != 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"ResultsByTime": [{"TimePeriod": {"Start": "2026-11-05", "End": "2026-11-06"}, "Groups": [{"Keys": ["a"], "Metrics": {}}]}]},
+        {"ResultsByTime": [{"TimePeriod": {"Start": "2026-11-05", "End": "2026-11-06"}}]},
+        {"ResultsByTime": [{"TimePeriod": {"Start": "2025-11-05", "End": "2025-11-06"}, "Groups": []}]},
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_paid_for_once_more_and_not_kept(body: Any, aws: CostExplorer, spending: Spending) -> None:
+    # The first request is that of STS.
+    aws.delay(0)
+    aws.fail(200, body)
+    assert "GetCostAndUsage: " in spending.refresh(settings(aws)).failure
+    spending.minutes = 1
+    assert spending.refresh(settings(aws)).failure == ""
+    assert spending.total() == aws.total()
+    assert spending.state("aws")["request_cost"] == (1 + 2) * 10_000_000
+
+
+def test_a_page_that_shifts_under_the_reader_counts_nothing_twice(aws: CostExplorer, spending: Spending) -> None:
+    aws.bill[:] = [line("2026-11-05", cost, SERVICE=name) for name, cost in {"B": "2", "C": "4"}.items()]
+    aws.page = 1
+    answer = aws.answer
+
+    def shift(request: Any) -> Any:
+        given = answer(request)
+        if request.headers.get("x-amz-target", "").endswith("GetCostAndUsage"):
+            # On the second page B comes again.
+            aws.bill.insert(0, line("2026-11-05", "1", SERVICE="A"))
+            aws.answer = answer
+        return given
+
+    aws.answer = shift
+    chosen = settings(aws, history_days=15, reread_days=15, group_by=["SERVICE"])
+    assert spending.refresh(chosen).failure == (
+        "GetCostAndUsage: B, Usage comes twice on 2026-11-05: the figures changed between two pages; the next refresh tries again"
+    )
+    assert spending.charges() == []
+    spending.minutes = 400
+    assert spending.refresh(chosen).failure == ""
+    assert spending.total() == Decimal(1 + 2 + 4)
+
+
+def test_the_section_of_the_configuration_is_named_as_it_is_called() -> None:
+    with pytest.raises(SourceError, match=r"\(`aws.profile`\)$"):
+        AwsSession(AwsAccess(profile="nowhere"), Requests(), section="aws")
+    with pytest.raises(SourceError, match=r"^no AWS credentials were found: set `aws.profile`"):
+        in_words(_no_credentials, "aws")
+
+
+def _no_credentials() -> None:
+    raise NoCredentialsError

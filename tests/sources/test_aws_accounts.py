@@ -1,6 +1,8 @@
 """Many accounts with a role each: read in isolation, with an external id and an account check. STS is moto's."""
 
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,8 +11,10 @@ from cost_explorer import ACCOUNT, CostExplorer, line, settings
 from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 from spending import Spending
+from stand_in import Answer, Request
 
 from costwarden.sources import SourceError
+from costwarden.sources.aws_session import AwsSession
 from costwarden.sources.settings import AwsSettings
 
 ONE, OTHER = "111122223333", "444455556666"
@@ -75,6 +79,58 @@ def test_one_account_that_fails_hurts_no_other(aws: CostExplorer, spending: Spen
     assert ONE not in spending.parts()
 
 
+DEEP = b'{"ResultsByTime":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+HALF = json.dumps(
+    {
+        "ResultsByTime": [
+            {
+                "TimePeriod": {"Start": "2026-11-05", "End": "2026-11-06"},
+                "Groups": [{"Keys": ["\ud83d", "us-east-1"], "Metrics": {}}],
+            }
+        ]
+    }
+).encode()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"text"', b'{"ResultsByTime": null}', b'{"ResultsByTime": [null]}', DEEP, HALF])
+def test_an_answer_that_is_none_hurts_its_own_account_alone(body: bytes, aws: CostExplorer, spending: Spending) -> None:
+    chosen = settings(aws, accounts=[role(ONE), role(OTHER)])
+    spending.refresh(chosen)
+    spending.minutes = 400
+    aws.lines[OTHER].append(line("2026-11-05", "20"))
+    answer = aws.answer
+
+    def broken(request: Request) -> Answer:
+        if not request.headers.get("x-amz-target", "").endswith("GetCostAndUsage"):
+            return answer(request)
+        # The first account alone.
+        aws.answer = answer
+        return Answer(body)
+
+    aws.answer = broken
+    assert spending.refresh(chosen).failure == ""
+    assert spending.by("billing_account_id") == {ONE: Decimal(1), OTHER: Decimal(40)}
+    message = spending.parts()[ONE].message
+    assert "not as AWS documents it" in message
+    assert len(message) < 300
+
+
+def test_what_nobody_has_thought_of_hurts_its_own_account_alone(
+    aws: CostExplorer, spending: Spending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identify = AwsSession.identify
+
+    def fail(self: AwsSession) -> str:
+        if identify(self) == ONE:
+            raise RuntimeError("boom")
+        return identify(self)
+
+    monkeypatch.setattr(AwsSession, "identify", fail)
+    assert spending.refresh(settings(aws, accounts=[role(ONE), role(OTHER)])).failure == ""
+    assert spending.by("billing_account_id") == {OTHER: Decimal(20)}
+    assert spending.parts()[ONE].message == f"account {ONE}: RuntimeError: boom"
+
+
 def test_where_all_fail_the_source_fails(aws: CostExplorer, spending: Spending) -> None:
     aws.denied.add("GetCostAndUsage")
     failed = spending.refresh(settings(aws, accounts=[role(ONE), role(OTHER)])).failure
@@ -99,6 +155,38 @@ def test_an_account_that_is_configured_no_more_takes_its_cost_along(aws: CostExp
     assert {labels[2] for labels in spending.figures()} == {OTHER}
 
 
+def test_an_account_that_comes_in_the_place_of_another_takes_over_once_it_was_read(aws: CostExplorer, spending: Spending) -> None:
+    spending.refresh(settings(aws, accounts=[role(ONE), {"account_id": ACCOUNT}]))
+    spending.minutes = 400
+    aws.roles[role(OTHER)["role_arn"]] = "not yet"
+    replaced = settings(aws, accounts=[role(OTHER), {"account_id": ACCOUNT}])
+    assert spending.refresh(replaced).failure == ""
+    assert spending.by("billing_account_id") == {ONE: Decimal(1), ACCOUNT: Decimal(300)}
+
+    spending.minutes = 800
+    aws.roles[role(OTHER)["role_arn"]] = "our-secret"
+    spending.refresh(replaced)
+    assert spending.by("billing_account_id") == {OTHER: Decimal(20), ACCOUNT: Decimal(300)}
+
+
+def test_credentials_of_another_account_do_not_replace_what_was_read(
+    aws: CostExplorer, spending: Spending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spending.refresh(settings(aws))
+    spending.minutes = 400
+    monkeypatch.setattr(AwsSession, "identify", lambda _: ONE)
+    failed = spending.refresh(settings(aws)).failure
+    assert failed == (
+        f"these credentials belong to account {ONE}, the figures so far to {ACCOUNT}: set `access.account_id`, or give the source another "
+        "name"
+    )
+    assert spending.by("billing_account_id") == {ACCOUNT: Decimal(300)}
+    assert len(aws.asked()) == 2, "nothing was paid for"
+    # Who names the account means it.
+    assert spending.refresh(settings(aws, access={"account_id": ONE})).failure == ""
+    assert {charge["billing_account_id"] for charge in spending.charges()} == {ONE}
+
+
 def test_a_member_that_is_in_the_bill_of_another_is_not_counted_twice(aws: CostExplorer, spending: Spending) -> None:
     for account in (ONE, OTHER):
         aws.lines[account] = [line("2026-11-05", "20", LINKED_ACCOUNT=OTHER)]
@@ -112,6 +200,19 @@ def test_the_cap_in_the_middle_keeps_what_was_read_before_it(aws: CostExplorer, 
     assert done.failure == ""
     assert spending.by("billing_account_id") == {ONE: Decimal(1)}
     assert "at most $0.02 (`daily_request_limit_usd`)" in spending.parts()[OTHER].message
+
+
+def test_the_cap_does_not_meet_the_same_account_every_day(aws: CostExplorer, spending: Spending) -> None:
+    chosen = settings(aws, accounts=[role(ONE), role(OTHER)], daily_request_limit_usd="0.02")
+    spending.refresh(chosen)
+    aws.lines[ONE].append(line("2026-11-05", "1"))
+    spending.today += timedelta(days=1)
+    assert spending.refresh(chosen).failure == ""
+    # The one that had to wait is first, and the other one waits.
+    assert spending.by("billing_account_id") == {ONE: Decimal(1), OTHER: Decimal(20)}
+    spending.today += timedelta(days=1)
+    spending.refresh(chosen)
+    assert spending.by("billing_account_id") == {ONE: Decimal(1 + 1), OTHER: Decimal(20)}
 
 
 def test_no_key_of_an_assumed_role_is_in_a_message(aws: CostExplorer, spending: Spending) -> None:

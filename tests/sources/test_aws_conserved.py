@@ -1,7 +1,7 @@
 """Whatever the bill and however it is grouped, split and paged: what is charged is what was billed, to the last digit."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -64,13 +64,12 @@ def test_every_cost_is_charged_once(bill: list[Line], group_by: list[str], split
     chosen = settings(aws, group_by=group_by, **divided)
     asked: list[Any] = []
 
-    def ask(operation: str, parameters: Mapping[str, Any], _: str) -> Mapping[str, Any]:
+    def ask(operation: str, parameters: Mapping[str, Any], _: str, read: Callable[[str], Any]) -> Any:
         asked.append(parameters)
         headers = {"x-amz-target": f"{TARGET}GetCostAndUsage", "authorization": "Credential=AKIAEXAMPLE/"}
         answer = aws.answer(Request("POST", "/", {}, headers, json.dumps(parameters).encode()))
         assert answer.status == 200, answer.body
-        body: dict[str, Any] = answer.body
-        return body
+        return read(json.dumps(answer.body))
 
     rates = Rates(ExchangeRates())
     costs = DailyCosts("aws", ACCOUNT, Attribution(AttributionSettings()), rates)

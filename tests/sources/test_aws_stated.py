@@ -12,6 +12,7 @@ from moto.server import ThreadedMotoServer
 from spending import Spending
 from stand_in import Answer, Request
 
+from costwarden.sources import aws_account
 from costwarden.sources.windows import Window
 
 TODAY = datetime.now(UTC).date()
@@ -361,3 +362,55 @@ def test_cloudwatch_that_fails_leaves_the_costs(aws: CostExplorer, spending: Spe
     assert spending.refresh(settings(aws, bucket_sizes=True)).failure == ""
     assert spending.parts()[f"{ACCOUNT}/buckets"].state == "failed"
     assert spending.total() == Decimal(7)
+
+
+@pytest.mark.parametrize("operation", ["DescribeBudgets", "ListMetrics"])
+def test_pages_that_go_round_in_circles_come_to_an_end(operation: str, aws: CostExplorer, spending: Spending) -> None:
+    aws.bill.append(line("2026-11-19", "10"))
+    answer = aws.answer
+    asked = []
+
+    def circle(request: Request) -> Answer:
+        name = request.headers.get("x-amz-target", "").partition(".")[2]
+        if name != operation:
+            return answer(request)
+        token = request.json().get("NextToken", "")
+        asked.append(token)
+        return Answer({"NextToken": {"": "a", "a": "b", "b": "a"}[token]}, headers={"Content-Type": "application/x-amz-json-1.1"})
+
+    aws.answer = circle
+    assert spending.refresh(settings(aws, budgets=operation == "DescribeBudgets", bucket_sizes=operation == "ListMetrics")).failure == ""
+    assert spending.total() == Decimal(10)
+    (failed,) = (part.message for part in spending.parts().values() if part.state == "failed")
+    assert "the page 'a' comes after itself" in failed
+    assert asked == ["", "a", "b"]
+
+
+def test_what_nobody_has_thought_of_leaves_the_costs(aws: CostExplorer, spending: Spending, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("boom")
+
+    aws.bill.append(line("2026-11-19", "10"))
+    monkeypatch.setattr(aws_account, "describe_budgets", fail)
+    assert spending.refresh(settings(aws, budgets=True)).failure == ""
+    assert spending.total() == Decimal(10)
+    assert spending.parts()[f"{ACCOUNT}/budgets"].message == f"account {ACCOUNT}: budgets: RuntimeError: boom"
+
+
+def test_a_forecast_that_cannot_be_read_is_not_kept(aws: CostExplorer, spending: Spending) -> None:
+    aws.bill.extend(days_of("2026-11", 19, "10"))
+    answer = aws.answer
+
+    def broken(request: Request) -> Answer:
+        given = answer(request)
+        if request.headers.get("x-amz-target", "").endswith("GetCostForecast"):
+            given.body["Total"] = {"Amount": "1", "Unit": None}
+        return given
+
+    aws.answer = broken
+    spending.refresh(settings(aws, forecast=True))
+    assert "GetCostForecast: the answer is not as AWS documents it" in spending.parts()[f"{ACCOUNT}/forecast"].message
+    aws.answer = answer
+    spending.minutes = 1
+    spending.refresh(settings(aws, forecast=True))
+    assert spending.figures()[FORECAST] == Decimal(19 * 10 + 11 * 10)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from costwarden.model import exact_sum
 from costwarden.sources import Read, SourceError, Surroundings, open_source
 from costwarden.sources.azure import AzureSource
+from costwarden.sources.azure_client import AzureClient
 from costwarden.sources.settings import AttributionSettings, AzureAccess, AzureSettings, ExchangeRates
 from costwarden.sources.windows import Window, usual_window
 from costwarden.sync import refresh
@@ -254,6 +255,67 @@ def test_a_scope_that_is_refused_fails_alone_and_comes_back(spending, costs, set
     spending.refresh(both)
     assert spending.by("sub_account_id") == {SUBSCRIPTION: 1, OTHER: 2}
     assert OTHER_SCOPE not in spending.parts()
+
+
+def test_what_nobody_has_thought_of_hurts_its_own_scope_alone(spending, costs, settings, monkeypatch):
+    costs.charges = [AzureCharge(DAY, "1"), AzureCharge(DAY, "20", subscription=OTHER)]
+    spending.refresh(settings(scopes=[SCOPE, OTHER_SCOPE]))
+    costs.charges = [AzureCharge(DAY, "2"), AzureCharge(DAY, "40", subscription=OTHER)]
+    post = AzureClient.post
+
+    def fail(self, scope, operation, body):
+        if scope == SCOPE:
+            raise RuntimeError("boom")
+        return post(self, scope, operation, body)
+
+    monkeypatch.setattr(AzureClient, "post", fail)
+    assert spending.refresh(settings(scopes=[SCOPE, OTHER_SCOPE])).failure == ""
+    assert spending.by("sub_account_id") == {SUBSCRIPTION: Decimal(1), OTHER: Decimal(40)}
+    assert spending.parts()[SCOPE].message == f"{SCOPE}: RuntimeError: boom"
+
+
+def test_days_with_cost_do_not_all_become_empty_in_silence(spending, costs, settings):
+    costs.charges = BILL
+    spending.refresh(settings())
+    before = spending.total()
+    costs.charges = []
+    failed = spending.refresh(settings()).failure
+    assert failed.startswith(f"{SCOPE}: had cost from {BEFORE} to {TODAY} and has none at all now; its figures stay")
+    assert spending.total() == before
+    assert spending.refresh(settings(accept_empty_answers=True)).failure == ""
+    assert spending.charges() == []
+
+
+def test_a_scope_that_comes_in_the_place_of_another_takes_over_once_it_was_read(spending, costs, settings):
+    costs.charges = [AzureCharge(DAY, "1"), AzureCharge(DAY, "20", subscription=OTHER)]
+    third = "/subscriptions/77777777-2222-3333-4444-555555555555"
+    spending.refresh(settings(scopes=[SCOPE, third]))
+    costs.refused[OTHER_SCOPE] = error(403, "Forbidden", "no right")
+    assert spending.refresh(settings(scopes=[OTHER_SCOPE, third])).failure == ""
+    assert spending.by("sub_account_id") == {SUBSCRIPTION: Decimal(1)}
+    costs.refused.clear()
+    spending.refresh(settings(scopes=[OTHER_SCOPE, third]))
+    assert spending.by("sub_account_id") == {OTHER: Decimal(20)}
+
+
+def test_a_page_that_shifts_under_the_reader_counts_nothing_twice(spending, server, costs, settings):
+    costs.charges = [AzureCharge(DAY, "2", service="B"), AzureCharge(DAY, "4", service="C")]
+    costs.page = 1
+    answer = server.answer
+
+    def shift(request):
+        given = answer(request)
+        # On the second page B comes again.
+        costs.charges.insert(0, AzureCharge(DAY, "1", service="A"))
+        server.answer = answer
+        return given
+
+    server.answer = shift
+    given = settings(amortized=False, group_by=["service"])
+    failed = spending.refresh(given).failure
+    assert failed.startswith(f"{SCOPE}: a row of Azure's answer comes twice: 2, 20261119, B, USD; the figures changed between two pages")
+    assert spending.refresh(given).failure == ""
+    assert spending.total() == Decimal(1 + 2 + 4)
 
 
 def test_where_all_scopes_fail_the_source_fails(spending, costs, settings):

@@ -1,16 +1,17 @@
 """Azure's throttling, broken answers and credentials: how long is waited, when it is given up, and what a person is told."""
 
+import logging
 import sys
 import threading
 from datetime import date
 
 import pytest
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from azure.identity import ClientSecretCredential, CredentialUnavailableError, DefaultAzureCredential
 from azure_costs import SUBSCRIPTION, AzureCharge, AzureCosts, azure
 
 from costwarden.config import reveal
-from costwarden.sources import Requests, SourceError
+from costwarden.sources import Requests, SourceError, azure_client
 from costwarden.sources.azure_client import AzureClient, credential_of, in_words, seconds_to_wait
 from costwarden.sources.azure_query import definition, read_lines
 from costwarden.sources.settings import AzureAccess, AzureSettings
@@ -175,6 +176,44 @@ def test_nobody_listening_is_told():
         asking()
 
 
+def test_an_answer_without_an_end_is_cut_off(server, monkeypatch):
+    monkeypatch.setattr(azure_client, "MOST_BYTES", 1 << 20)
+    server.fail(200, {"properties": {"columns": [], "rows": [], "note": "x" * (1 << 20)}})
+    with pytest.raises(SourceError, match="an answer is larger than 1 MiB, and no page of Azure's is: is there something in between"):
+        Asking(server)()
+
+
+def test_a_login_that_gives_no_answer_is_no_refusal():
+    def login(cause):
+        try:
+            raise cause
+        except ServiceRequestError as error:
+            # As azure-identity does with whatever fails.
+            raise ClientAuthenticationError(f"Authentication failed: {error}") from error
+
+    with pytest.raises(Exception, match=r"^Azure's login gives no answer: Failed to resolve 'login.microsoftonline.com'$") as raised:
+        in_words(lambda: login(ServiceRequestError("Failed to resolve 'login.microsoftonline.com'")))
+    assert type(raised.value).__name__ == "_Broken", "it is tried again"
+
+
+def test_no_credentials_at_all_are_one_sentence_and_no_log(caplog):
+    credential_of(AzureAccess(), lambda _: "")
+    tried = "DefaultAzureCredential failed to retrieve a token from the included credentials.\nAttempted credentials:\n\tEnvironment: no"
+
+    def ask():
+        # What azure-identity logs before it raises.
+        logging.getLogger("azure.identity._credentials.chained").warning(tried)
+        raise ClientAuthenticationError(tried)
+
+    with pytest.raises(SourceError) as raised:
+        in_words(ask)
+    assert str(raised.value) == (
+        "no Azure credentials were found. Set `access.tenant_id`, `access.client_id` and `access.client_secret`, or log in (`az login`), "
+        "or run with a managed or workload identity"
+    )
+    assert caplog.records == []
+
+
 def test_a_missing_library_is_a_sentence(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "azure.mgmt.costmanagement", None)
     with pytest.raises(SourceError, match=r"Azure needs a library: `pip install 'costwarden\[azure\]'`"):
@@ -206,6 +245,11 @@ def test_missing_parts_of_the_credentials_are_named(given, sentence):
     with pytest.raises(SourceError) as raised:
         credential_of(access(**given), lambda secret: reveal(secret, {}))
     assert str(raised.value) == sentence
+
+
+def test_the_section_of_the_configuration_is_named_as_it_is_called():
+    with pytest.raises(SourceError, match=r"^`azure.client_secret` is given without `azure.client_id`$"):
+        credential_of(access(client_id=""), lambda _: "s3cret", section="azure")
 
 
 def test_a_tenant_that_is_none_is_told_without_the_secret():

@@ -40,6 +40,14 @@ def key_file(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.usefixtures("nothing_found")
+def test_the_section_of_the_configuration_is_named_as_it_is_called(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"set `gcp.credentials_file`"):
+        gcp_credentials(GcpAccess(), SCOPES, section="gcp")
+    with pytest.raises(SourceError, match=r"\(`gcp.credentials_file`\)$"):
+        gcp_credentials(GcpAccess(credentials_file=tmp_path / "none.json"), SCOPES, section="gcp")
+
+
+@pytest.mark.usefixtures("nothing_found")
 def test_missing_credentials_are_a_sentence_that_says_how_to_give_them(spending: Spending) -> None:
     read = spending.refresh(GcpSettings(type="gcp", table=TABLE, budgets=False))
     assert read.failure.startswith(
@@ -152,10 +160,13 @@ def test_the_kind_of_export_and_its_account_are_in_the_name_of_the_table() -> No
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"table": "billing.gcp_billing_export_v1_010101_F0FFF0_61C528"}, "String should match pattern"),
-        ({"table": "p-1234.billing.x` WHERE 1=1 --"}, "String should match pattern"),
-        ({"table": "p-1234.billing.x\\"}, "String should match pattern"),
-        ({"table": f"{TABLE}\n"}, "String should match pattern"),
+        (
+            {"table": "billing.gcp_billing_export_v1_010101_F0FFF0_61C528"},
+            "must be PROJECT.DATASET.TABLE: a project id has 6 to 30 small letters",
+        ),
+        ({"table": "p-1234.billing.x` WHERE 1=1 --"}, "must be PROJECT.DATASET.TABLE: a project id has 6 to 30 small letters"),
+        ({"table": "p-1234.billing.x\\"}, "must be PROJECT.DATASET.TABLE: a project id has 6 to 30 small letters"),
+        ({"table": f"{TABLE}\n"}, "must be PROJECT.DATASET.TABLE: a project id has 6 to 30 small letters"),
         ({"table": "billing-host.billing.our_view"}, "say which it is with `export: standard`, `detailed` or `focus`"),
         ({"table": "billing-host.billing.our_view", "export": "standard"}, "set `billing_account`, or `budgets: false`"),
         ({"partition_column": "a b"}, "String should match pattern"),

@@ -12,6 +12,7 @@ import pytest
 from cloud_billing_server import budget
 from google_cloud import ACCOUNT, FOCUS_TABLE, STORAGE, GoogleCloud, focus_row, row, without_project
 from spending import Spending
+from stand_in import Answer, Request
 
 D = Decimal
 
@@ -212,3 +213,18 @@ def test_the_spend_of_a_focus_export_is_not_told_because_its_credits_are_not_apa
         spending.refresh(cloud.settings())
     (found,) = spending.budgets()
     assert (found.limit_usd, found.spent_usd) == (100, None)
+
+
+def test_pages_that_go_round_in_circles_come_to_an_end(cloud: GoogleCloud, spending: Spending) -> None:
+    answer = cloud.server.answer
+
+    def circle(request: Request) -> Answer:
+        following = {"": "a", "a": "b", "b": "a"}
+        if not request.path.endswith("/budgets"):
+            return answer(request)
+        return Answer({"budgets": [], "nextPageToken": following[request.first("pageToken")]})
+
+    cloud.server.answer = circle
+    assert spending.refresh(cloud.settings()).failure == ""
+    assert "ListBudgets: the page 'a' comes after itself" in spending.parts()["budgets"].message
+    assert len(cloud.asked("/budgets")) == 3

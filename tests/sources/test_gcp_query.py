@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google_cloud import TABLE, GoogleCloud, row, total
 from spending import Spending
-from stand_in import Answer, StandIn
+from stand_in import Answer, Request, StandIn
 
 from costwarden.model import from_nanos
 from costwarden.sources import SourceError
@@ -110,6 +110,67 @@ def test_bigquery_itself_is_told_the_limit(cloud: GoogleCloud, spending: Spendin
     cloud.bigquery.on_dry_run = grow
     read = spending.refresh(cloud.settings(maximum_bytes_billed=10 * 2**20))
     assert "Query exceeded limit for bytes billed: 10485760" in read.failure
+    assert spending.charges() == []
+
+
+def test_a_query_may_read_no_more_than_was_paid_for(cloud: GoogleCloud, spending: Spending) -> None:
+    cloud.add(row("2026-11-17", 1.0), row("2026-11-18", 1.0))
+    cloud.bigquery.bytes_per_row = 10 * 2**20 + 1
+    assert spending.refresh(cloud.settings(budgets=False)).failure == ""
+    (asked,) = real_queries(cloud)
+    # Two rows of ten MiB and a byte, in whole MiB.
+    assert asked["query"]["maximumBytesBilled"] == str(21 * 2**20)
+    assert from_nanos(spending.state("gcp")["request_cost"]) - D("6.25") * 21 * 2**20 / 2**40 < D("1E-9")
+
+
+def test_a_dry_run_that_names_no_size_is_no_permission(cloud: GoogleCloud, spending: Spending) -> None:
+    cloud.add(row("2026-11-17", 1.0))
+    answer = cloud.server.answer
+
+    def without_size(request: Request) -> Answer:
+        given = answer(request)
+        if isinstance(given.body, dict):
+            statistics = given.body.get("statistics", {})
+            statistics.pop("totalBytesProcessed", None)
+            statistics.get("query", {}).pop("totalBytesProcessed", None)
+        return given
+
+    cloud.server.answer = without_size
+    failed = spending.refresh(cloud.settings(budgets=False)).failure
+    assert failed == f"{TABLE}: the dry run names no bytes, so that the price of the query is not known; it was not made"
+    assert (real_queries(cloud), spending.state("gcp")["request_cost"]) == ([], 0)
+
+
+def test_a_row_that_comes_twice_is_refused_and_asked_for_anew(cloud: GoogleCloud, spending: Spending) -> None:
+    cloud.add(row("2026-11-17", 1.0), row("2026-11-18", 2.0))
+    answer = cloud.server.answer
+
+    def twice(request: Request) -> Answer:
+        given = answer(request)
+        if isinstance(given.body, dict) and "rows" in given.body:
+            given.body["rows"] = [*given.body["rows"], given.body["rows"][0]]
+            given.body["totalRows"] = str(len(given.body["rows"]))
+        return given
+
+    cloud.server.answer = twice
+    failed = spending.refresh(cloud.settings(budgets=False)).failure
+    assert failed == f"{TABLE}: BigQuery has answered with 'Compute Engine' on 2026-11-17 twice; the next refresh tries again"
+    cloud.server.answer = answer
+    assert spending.refresh(cloud.settings(budgets=False)).failure == ""
+    assert spending.total() == D(1) + 2
+
+
+def test_days_with_cost_do_not_all_become_empty_in_silence(cloud: GoogleCloud, spending: Spending) -> None:
+    cloud.add(row("2026-11-17", 1.0), row("2026-11-18", 2.0))
+    spending.refresh(cloud.settings(budgets=False))
+    spending.minutes = 400
+    # The table was made anew, or its partitions have expired.
+    cloud.bigquery.clear(TABLE)
+    failed = spending.refresh(cloud.settings(budgets=False)).failure
+    assert failed.startswith(f"{TABLE}: had cost from 2026-11-17 to 2026-11-18 and has none at all now; its figures stay")
+    assert spending.total() == D(1) + 2
+    spending.minutes = 800
+    assert spending.refresh(cloud.settings(budgets=False, accept_empty_answers=True)).failure == ""
     assert spending.charges() == []
 
 

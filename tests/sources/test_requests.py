@@ -86,6 +86,24 @@ def test_what_was_not_answered_is_not_kept(opened):
     assert opened().answer("page 1", lambda: "yes") == "yes"
 
 
+def refuse_what_is_broken(body):
+    if body == "broken":
+        raise SourceError("no answer")
+
+
+def test_an_answer_that_is_refused_is_not_kept(opened):
+    with pytest.raises(SourceError, match="no answer"):
+        opened().answer("page 1", lambda: "broken", refuse_what_is_broken)
+    assert opened().answer("page 1", lambda: "well", refuse_what_is_broken) == "well"
+    assert opened().answer("page 1", lambda: "another", refuse_what_is_broken) == "well"
+
+
+def test_a_kept_answer_that_is_refused_is_asked_for_anew(opened):
+    # As one that an older version kept, or read otherwise.
+    opened().answer("page 1", lambda: "broken")
+    assert opened().answer("page 1", lambda: "well", refuse_what_is_broken) == "well"
+
+
 def test_without_a_ledger_requests_are_counted_and_answers_asked_for_each_time():
     requests = Requests()
     requests.about_to_ask(CENT)

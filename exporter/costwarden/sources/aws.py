@@ -1,7 +1,9 @@
 """AWS: the costs of one account or many from Cost Explorer, with its forecast, the budgets of AWS Budgets and the sizes of S3 buckets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+
+import structlog
 
 from costwarden.sources import Change, Failed, Gone, KnownPart, SourceError, Stated, Surroundings, Window
 from costwarden.sources.attribution import Attribution
@@ -12,6 +14,8 @@ from costwarden.sources.currency import Rates
 from costwarden.sources.settings import AttributionSettings, AwsAccess, AwsSettings, ExchangeRates
 from costwarden.sources.settings.aws import COST_EXPLORER_USD, AwsAccount
 from costwarden.sources.windows import ONE_DAY
+
+log = structlog.get_logger()
 
 
 class AwsSource:
@@ -31,16 +35,24 @@ class AwsSource:
     def fetch(self, known: Mapping[str, KnownPart], window: Window) -> Iterator[Change]:
         """The changes of all accounts. Raises `SourceError` where none could be read."""
         members: dict[str, set[str]] = {}
-        failures: dict[str, SourceError] = {}
-        for account in self._settings.accounts or (None,):
+        failures: dict[str, str] = {}
+        for account in self._in_turn(known):
             number = account.number if account else ""
             try:
                 reader = AccountReader(self._shared, self._session(account), known, window)
+                if account is None:
+                    self._refuse_another(reader.number, known)
                 changes = reader.changes()
             except SourceError as error:
                 if self._calls.ended or account is None:
                     raise
-                failures[number] = error
+                failures[number] = str(error)
+                continue
+            except Exception as error:
+                if account is None:
+                    raise
+                log.exception("account not read; its figures stay", source=self._settings.name, account=number)
+                failures[number] = f"{type(error).__name__}: {error}"
                 continue
             members[reader.number] = reader.members
             yield from changes
@@ -50,7 +62,9 @@ class AwsSource:
         for number, failure in failures.items():
             yield Failed(part=number, message=f"account {number}: {failure}")
         yield from (Gone(part=number) for number in members if number in known)
-        yield from _left(known, {*members, *failures})
+        # Where one fails that has come in the place of another, the figures of that one are the best there are.
+        if not failures:
+            yield from _left(known, members.keys())
 
     def probe(self) -> Iterator[str]:
         """Ask each account for what yesterday cost."""
@@ -70,6 +84,21 @@ class AwsSource:
     def close(self) -> None:
         """End the request that another thread waits for."""
         self._calls.end()
+
+    def _in_turn(self, known: Mapping[str, KnownPart]) -> Sequence[AwsAccount | None]:
+        """The accounts, those first that failed the last time: the limit of a day must not always meet the same ones."""
+        failed = {part for part, found in known.items() if found.state == "failed"}
+        return sorted(self._settings.accounts, key=lambda account: account.number not in failed) or (None,)
+
+    def _refuse_another(self, number: str, known: Mapping[str, KnownPart]) -> None:
+        """Raises `SourceError` where nothing but the credentials says which account is read, and they are another one's than before."""
+        access = self._settings.access
+        before = sorted({part.partition("/")[0] for part in known})
+        if before and number not in before and not access.account_id and not access.role_arn:
+            raise SourceError(
+                f"these credentials belong to account {number}, the figures so far to {', '.join(before)}: set `access.account_id`, "
+                "or give the source another name"
+            )
 
     def _session(self, account: AwsAccount | None) -> AwsSession:
         if self._base is None:
@@ -104,8 +133,8 @@ class AwsSource:
                 raise SourceError(f"account {twice[0]} is in the bill of {payer} already: take it out of `accounts`, else it counts twice")
 
 
-def _left(known: Mapping[str, KnownPart], accounts: set[str]) -> Iterator[Change]:
+def _left(known: Mapping[str, KnownPart], accounts: Collection[str]) -> Iterator[Change]:
     """Takes back what accounts hold that are configured no more: their cost may be in another one's bill now."""
-    left = {part.partition("/")[0] for part in known} - accounts
+    left = {part.partition("/")[0] for part in known} - set(accounts)
     yield from (Gone(part=part) for part in known if part.partition("/")[0] in left)
     yield from (Stated(part=f"{account}/{what}") for account in sorted(left) for what in STATED)

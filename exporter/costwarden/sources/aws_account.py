@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+import structlog
 
 from costwarden.model import to_nanos
 from costwarden.sources import Change, Failed, Gone, KnownPart, Read, Requests, SourceError, Stated, Window, read_of
@@ -20,6 +21,10 @@ from costwarden.sources.currency import Rates
 from costwarden.sources.daily import DailyCosts, KnownDay
 from costwarden.sources.settings import AwsSettings
 from costwarden.sources.settings.aws import COST_EXPLORER_USD
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 REQUEST_NANOS = to_nanos(COST_EXPLORER_USD)
 
@@ -91,20 +96,27 @@ class AccountReader:
             changes += self._days(costs, answered, asked, note)
         return changes
 
-    def _ask(self, operation: str, parameters: Mapping[str, Any], again: str) -> Mapping[str, Any]:
+    def _ask(self, operation: str, parameters: Mapping[str, Any], again: str, read: Callable[[str], T]) -> T:
         """Ask Cost Explorer, unless the answer was kept; as `Ask`."""
+        found: list[T] = []
 
-        def send() -> str:
-            self._client = self._client or self._session.client("ce", cost=REQUEST_NANOS)
-            answer = self._session.ask(lambda: getattr(self._client, operation)(**parameters))
+        def sent() -> str:
+            answer = getattr(self._client, operation)(**parameters)
             if RESULTS[operation] not in answer:
                 # What botocore makes of an answer that broke off: it must not be kept.
                 raise SourceError(f"{operation}: the answer broke off, or is not as AWS documents it")
             return msgspec.json.encode({name: value for name, value in answer.items() if name != "ResponseMetadata"}).decode()
 
+        def send() -> str:
+            self._client = self._client or self._session.client("ce", cost=REQUEST_NANOS)
+            return self._session.ask(sent)
+
+        def check(body: str) -> None:
+            found[:] = [read(body)]
+
         request = ["aws", self._shared.settings.access.endpoint_url or "", self.number, operation, parameters, again]
-        answer: Mapping[str, Any] = msgspec.json.decode(self._shared.requests.answer(json.dumps(request, sort_keys=True), send))
-        return answer
+        self._shared.requests.answer(json.dumps(request, sort_keys=True), send, check)
+        return found[0]
 
     def _is_due(self, what: str) -> bool:
         """Whether it is the first time today, or failed the last time."""
@@ -120,6 +132,10 @@ class AccountReader:
             if self._shared.calls.ended:
                 raise
             return [Failed(part=part, message=f"account {self.number}: {what}: {error}")]
+        except Exception as error:
+            # The costs are another matter, and are there.
+            log.exception("what an account states could not be read", source=self._shared.settings.name, part=part)
+            return [Failed(part=part, message=f"account {self.number}: {what}: {type(error).__name__}: {error}")]
         if refused:
             return [stated, Failed(part=part, message=f"account {self.number}: {'; '.join(refused)}")]
         if note:
@@ -154,16 +170,11 @@ class AccountReader:
         def prefix(part: str) -> str:
             return self._shared.shape + (_digest(note) if note and part == costs.part(self._today) else "") + "."
 
-        before = {
-            name: KnownDay(part.state, part.fingerprint.removeprefix(prefix(name)))
-            for name, part in self._known.items()
-            if part.fingerprint.startswith(prefix(name))
-        }
-        try:
-            found = list(costs.changes(*asked, before))
-        except ValueError as error:
-            raise SourceError(f"GetCostAndUsage: {error}") from None
-        for day in found:
+        def without(prefix: str, fingerprint: str) -> str:
+            return fingerprint.removeprefix(prefix) if fingerprint.startswith(prefix) else ""
+
+        before = {name: KnownDay(part.state, without(prefix(name), part.fingerprint), part.figures) for name, part in self._known.items()}
+        for day in costs.changes(*asked, before, accepts_empty=self._shared.settings.accept_empty_answers):
             # A day that AWS has not answered for stays as it is, and is asked for again.
             if _day_of(day.part, self.number) in answered.days:
                 message = "; ".join(filter(None, (day.message, note if day.part == costs.part(self._today) else "")))

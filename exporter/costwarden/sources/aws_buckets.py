@@ -10,7 +10,7 @@ from typing import Any
 
 from costwarden.model import ProviderFigure, to_nanos
 from costwarden.sources.aws_session import AwsSession
-from costwarden.sources.requests import SourceError
+from costwarden.sources.http_json import pages
 from costwarden.sources.settings.aws import CLOUDWATCH_USD, METRICS_A_REQUEST, AwsSettings
 
 NANOS_A_METRIC = to_nanos(CLOUDWATCH_USD)
@@ -90,14 +90,9 @@ class BucketSizes:
         return sorted(found.items(), key=lambda item: item[0])
 
     def _pages(self, operation: Any, request: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        token = ""
-        while True:
+        def ask(token: str) -> dict[str, Any]:
             page = {**request, **({"NextToken": token} if token else {})}
-            answer = self._session.ask(lambda page=page: operation(**page))  # type: ignore[misc]
-            yield answer
-            following = answer.get("NextToken") or ""
-            if not following:
-                return
-            if following == token:
-                raise SourceError("CloudWatch: a page names itself as the next one")
-            token = following
+            answer: dict[str, Any] = self._session.ask(lambda: operation(**page))
+            return answer
+
+        return pages("CloudWatch", ask, lambda answer: answer.get("NextToken") or "")

@@ -12,7 +12,7 @@ from costwarden.model import EXACT, ProviderBudget
 from costwarden.sources.aws_costs import Month
 from costwarden.sources.aws_session import AwsSession
 from costwarden.sources.currency import Rates
-from costwarden.sources.requests import SourceError
+from costwarden.sources.http_json import pages
 from costwarden.sources.settings.aws import AwsSettings
 from costwarden.sources.windows import ONE_DAY
 
@@ -37,18 +37,14 @@ _ALL_COSTS = {
 def describe_budgets(session: AwsSession, account: str) -> list[Mapping[str, Any]]:
     """All budgets of the account, as boto3 gives them. Raises `SourceError`."""
     client = session.client("budgets")
-    found: list[Mapping[str, Any]] = []
-    token = ""
-    while True:
+
+    def ask(token: str) -> dict[str, Any]:
         page = {"NextToken": token} if token else {}
-        answer = session.ask(lambda page=page: client.describe_budgets(AccountId=account, **page))  # type: ignore[misc]
-        found += answer.get("Budgets") or []
-        following = answer.get("NextToken") or ""
-        if not following:
-            return found
-        if following == token:
-            raise SourceError("DescribeBudgets: a page names itself as the next one")
-        token = following
+        answer: dict[str, Any] = session.ask(lambda: client.describe_budgets(AccountId=account, **page))
+        return answer
+
+    answers = pages("DescribeBudgets", ask, lambda answer: answer.get("NextToken") or "")
+    return [budget for answer in answers for budget in answer.get("Budgets") or []]
 
 
 class BudgetReader:

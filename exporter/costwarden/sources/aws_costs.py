@@ -6,7 +6,7 @@ Shapes: https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -18,8 +18,19 @@ from costwarden.sources.requests import SourceError
 from costwarden.sources.settings.aws import RECORD_TYPE, AwsSettings
 from costwarden.sources.windows import ONE_DAY
 
-Ask = Callable[[str, Mapping[str, Any], str], Mapping[str, Any]]
-"""`ask(operation, parameters, again)`: boto3's answer, or the kept one. Another `again` asks past what was kept before."""
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Asks AWS for what costs money."""
+
+    def __call__(self, operation: str, parameters: Mapping[str, Any], again: str, read: Callable[[str], T]) -> T:
+        """What `read` makes of the answer, or of the kept one. Another `again` asks past what was kept before.
+
+        `read` takes the JSON of boto3's answer and raises `SourceError` where it is none that can be used: then it is not kept.
+        """
+        ...
+
 
 USAGE_TYPES = ("Usage", "DiscountedUsage", "SavingsPlanCoveredUsage")
 """Record types that are usage. Cost Explorer takes values that an account does not have; all that is not one of these is asked for with
@@ -72,6 +83,41 @@ class Query(msgspec.Struct, frozen=True):
     group_by: tuple[str, ...]
     filter: Mapping[str, Any] | None
     fixed: Mapping[str, str]
+
+
+class Metric(msgspec.Struct, frozen=True, rename="pascal"):
+    """A cost, as the API's `MetricValue`."""
+
+    amount: str
+    unit: str
+
+
+class Group(msgspec.Struct, frozen=True, rename="pascal"):
+    """The costs of a day that agree in all keys."""
+
+    keys: tuple[str, ...]
+    metrics: Mapping[str, Metric]
+
+
+class Period(msgspec.Struct, frozen=True, rename="pascal"):
+    """Days; the end is left out."""
+
+    start: date
+
+
+class Result(msgspec.Struct, frozen=True, rename="pascal"):
+    """What an answer has of a day; a page may end in the middle of it."""
+
+    time_period: Period
+    groups: tuple[Group, ...]
+    estimated: bool = False
+
+
+class Page(msgspec.Struct, frozen=True, rename="pascal"):
+    """A page of an answer to `GetCostAndUsage`."""
+
+    results_by_time: tuple[Result, ...]
+    next_page_token: str | None = None
 
 
 class Month(msgspec.Struct):
@@ -150,16 +196,13 @@ class CostReader:
         answered = Answered({first + ONE_DAY * number for number in range((last - first).days + 1)}, Month({}))
         for query in queries(self._settings):
             days = set()
-            for answer in self._pages(ask, query, first, last):
-                try:
-                    for result in answer["ResultsByTime"]:
-                        days.add(self._result(query, result, answered))
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    raise SourceError(f"GetCostAndUsage: the answer is not as AWS documents it: {type(error).__name__}: {error}") from None
+            for page in self._pages(ask, query, first, last):
+                for result in page.results_by_time:
+                    days.add(self._result(query, result, answered))
             answered.days &= days
         return answered
 
-    def _pages(self, ask: Ask, query: Query, first: date, last: date) -> list[Mapping[str, Any]]:
+    def _pages(self, ask: Ask, query: Query, first: date, last: date) -> list[Page]:
         """All pages, before any of them is used: a token that has run out starts anew."""
         request: dict[str, Any] = {
             "TimePeriod": {"Start": first.isoformat(), "End": (last + ONE_DAY).isoformat()},
@@ -170,36 +213,36 @@ class CostReader:
         if query.filter is not None:
             request["Filter"] = query.filter
         try:
-            return _all_pages(ask, request, "")
+            return _all_pages(ask, request, "", _PageReader(query, first, last))
         except AwsRefused as error:
             # The first page was kept before a restart, and the token in it is too old to go on with.
             if error.code not in ("InvalidNextTokenException", "RequestChangedException"):
                 raise
-            return _all_pages(ask, request, "again")
+            return _all_pages(ask, request, "again", _PageReader(query, first, last))
 
-    def _result(self, query: Query, result: Mapping[str, Any], answered: Answered) -> date:
-        day = date.fromisoformat(result["TimePeriod"]["Start"])
+    def _result(self, query: Query, result: Result, answered: Answered) -> date:
+        day = result.time_period.start
         answered.month.days.setdefault(day, Decimal(0))
-        if result.get("Estimated") and day < (answered.estimated_since or date.max):
+        if result.estimated and day < (answered.estimated_since or date.max):
             answered.estimated_since = day
-        for group in result["Groups"]:
+        for group in result.groups:
             self._group(query, day, group, answered)
         return day
 
-    def _group(self, query: Query, day: date, group: Mapping[str, Any], answered: Answered) -> None:
+    def _group(self, query: Query, day: date, group: Group, answered: Answered) -> None:
         content = msgspec.json.encode(group).decode()
         values = dict(query.fixed)
-        for key, text in zip(query.group_by, group["Keys"], strict=True):
+        for key, text in zip(query.group_by, group.keys, strict=True):
             # The group of a tag is `key$value`, that of no tag `key$`; a `$` that comes later is the value's.
             values[key] = text if ":" not in key else text.partition("$")[2]
-        billed, effective = (group["Metrics"].get(name) for name in (self._settings.billed_metric, self._settings.effective_metric))
+        billed, effective = (group.metrics.get(name) for name in (self._settings.billed_metric, self._settings.effective_metric))
         if billed is None or effective is None:
             answered.month.complete = False
             self._costs.reject(day, "missing_cost", "the group lacks a metric that was asked for", content)
             return
-        if billed["Unit"] != effective["Unit"]:
+        if billed.unit != effective.unit:
             answered.month.complete = False
-            self._costs.reject(day, "mixed_currency", f"one cost is in {billed['Unit']!r}, the other in {effective['Unit']!r}", content)
+            self._costs.reject(day, "mixed_currency", f"one cost is in {billed.unit!r}, the other in {effective.unit!r}", content)
             return
         record_type = values.pop(RECORD_TYPE, USAGE_TYPES[0])
         category = _CATEGORIES.get("".join(filter(str.isalnum, record_type.lower())))
@@ -213,10 +256,10 @@ class CostReader:
             provider_name="aws",
             billing_account_id=self._account,
             charge_category=category or UNKNOWN_CATEGORY,
-            billing_currency=billed["Unit"],
+            billing_currency=billed.unit,
             tags={key.partition(":")[2] or key.lower(): value for key, value in values.items()},
-            billed_cost=billed["Amount"],
-            effective_cost=effective["Amount"],
+            billed_cost=billed.amount,
+            effective_cost=effective.amount,
             service_name=columns["service_name"],
             sub_account_id=columns["sub_account_id"],
             region_id="" if columns["region_id"] == NO_REGION else columns["region_id"],
@@ -237,13 +280,42 @@ class CostReader:
         month.complete = False
 
 
-def _all_pages(ask: Ask, request: Mapping[str, Any], again: str) -> list[Mapping[str, Any]]:
-    pages: list[Mapping[str, Any]] = []
+class _PageReader:
+    """Reads the pages of one query, and refuses what cannot be the answer to it."""
+
+    def __init__(self, query: Query, first: date, last: date) -> None:
+        self._query, self._first, self._last = query, first, last
+        self._seen: set[tuple[date, tuple[str, ...]]] = set()
+
+    def read(self, body: str) -> Page:
+        try:
+            page = msgspec.json.decode(body, type=Page)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SourceError(f"GetCostAndUsage: the answer is not as AWS documents it: {error}") from None
+        found: set[tuple[date, tuple[str, ...]]] = set()
+        for result in page.results_by_time:
+            day = result.time_period.start
+            if not self._first <= day <= self._last:
+                raise SourceError(f"GetCostAndUsage: asked for {self._first} to {self._last}, answered for {day}")
+            for group in result.groups:
+                if len(group.keys) != len(self._query.group_by):
+                    raise SourceError(f"GetCostAndUsage: asked for {', '.join(self._query.group_by)}, answered for {', '.join(group.keys)}")
+                if (key := (day, group.keys)) in found or key in self._seen:
+                    named = ", ".join(group.keys)
+                    why = "the figures changed between two pages"
+                    raise SourceError(f"GetCostAndUsage: {named} comes twice on {day}: {why}; the next refresh tries again")
+                found.add(key)
+        self._seen |= found
+        return page
+
+
+def _all_pages(ask: Ask, request: Mapping[str, Any], again: str, reader: _PageReader) -> list[Page]:
+    pages: list[Page] = []
     tokens: set[str] = set()
     token = ""
     while True:
-        pages.append(ask("get_cost_and_usage", {**request, **({"NextPageToken": token} if token else {})}, again))
-        token = pages[-1].get("NextPageToken") or ""
+        pages.append(ask("get_cost_and_usage", {**request, **({"NextPageToken": token} if token else {})}, again, reader.read))
+        token = pages[-1].next_page_token or ""
         if not token:
             return pages
         if token in tokens:

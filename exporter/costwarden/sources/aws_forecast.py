@@ -9,6 +9,8 @@ from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import msgspec
+
 from costwarden.model import EXACT, ProviderFigure
 from costwarden.sources.aws_costs import Ask, Month
 from costwarden.sources.aws_session import AwsRefused
@@ -40,18 +42,11 @@ def month_forecast(
         "PredictionIntervalLevel": settings.forecast_interval_percent,
     }
     try:
-        answer = ask("get_cost_forecast", request, "")
+        unit, start, amounts = ask("get_cost_forecast", request, "", _read)
     except AwsRefused as error:
         if error.code == NO_HISTORY:
             return None
         raise
-    try:
-        (found,) = answer["ForecastResultsByTime"]
-        unit = answer["Total"]["Unit"]
-        start = date.fromisoformat(found["TimePeriod"]["Start"])
-        amounts = {bound: _amount(found, field) for bound, field in _FIELDS.items()}
-    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-        raise SourceError(f"GetCostForecast: the answer is not as AWS documents it: {type(error).__name__}: {error}") from None
     rate = rates.usd(unit, today)
     if rate is None:
         raise SourceError(f"the forecast is in {unit!r}, and there is no rate for {today}: add one to `exchange_rates`")
@@ -71,6 +66,19 @@ def month_forecast(
         for bound, amount in amounts.items()
         if amount is not None
     ]
+
+
+def _read(body: str) -> tuple[str, date, dict[str, Decimal | None]]:
+    """Currency, first day, and the amounts by bound. Raises `SourceError`."""
+    try:
+        answer = msgspec.json.decode(body)
+        (found,) = answer["ForecastResultsByTime"]
+        unit = answer["Total"]["Unit"]
+        if not isinstance(unit, str):
+            raise TypeError("`Unit` is no text")
+        return unit, date.fromisoformat(found["TimePeriod"]["Start"]), {bound: _amount(found, field) for bound, field in _FIELDS.items()}
+    except (KeyError, TypeError, ValueError, InvalidOperation, RecursionError) as error:
+        raise SourceError(f"GetCostForecast: the answer is not as AWS documents it: {type(error).__name__}: {error}") from None
 
 
 def _amount(found: Mapping[str, Any], field: str) -> Decimal | None:

@@ -112,21 +112,30 @@ class AwsSession:
     """The clients of one account. Every attempt of theirs, a repeated one included, is told to `requests` before it leaves.
 
     `base` is the session that a role is assumed with, where that is not one with the credentials of `access` itself. With `calls` another
-    thread can end what is asked with `ask`. Raises `SourceError` where there are no credentials, the role cannot be assumed, or the account
-    is another one than `access` says.
+    thread can end what is asked with `ask`. `section` is what `access` is called in the configuration, for sentences. Raises `SourceError`
+    where there are no credentials, the role cannot be assumed, or the account is another one than `access` says.
     """
 
-    def __init__(self, access: AwsAccess, requests: Requests, *, base: AwsSession | None = None, calls: Calls | None = None) -> None:
+    def __init__(
+        self,
+        access: AwsAccess,
+        requests: Requests,
+        *,
+        base: AwsSession | None = None,
+        calls: Calls | None = None,
+        section: str = "access",
+    ) -> None:
         try:
             import boto3
         except ImportError:
             raise SourceError("AWS needs a library: `pip install 'costwarden[aws]'`") from None
         self._access, self._requests = access, requests
         self._calls = calls or Calls()
+        self._section = section
         self.boto: Any = base.boto if base else None
         """The session of boto3."""
         if base is None:
-            self.boto = in_words(lambda: boto3.Session(profile_name=access.profile or None, region_name=access.region))
+            self.boto = in_words(lambda: boto3.Session(profile_name=access.profile or None, region_name=access.region), section)
         if access.role_arn:
             self.boto = self._assume(boto3.Session)
         self.account_id = ""
@@ -142,7 +151,7 @@ class AwsSession:
 
     def ask(self, call: Callable[[], T]) -> T:
         """What `call`, a request of one of the clients, gives; as `in_words`, and ended by `calls`."""
-        return self._calls.wait_for(lambda: in_words(call))
+        return self._calls.wait_for(lambda: in_words(call, self._section))
 
     def client(self, service: str, *, region: str = "", cost: int | Callable[[], int] = 0) -> Any:
         """boto3's client of `service`. `cost` is what AWS takes for each of its requests, or for the one that leaves now (nano-dollars)."""
@@ -192,8 +201,11 @@ def _refuse_half(operation_model: Any, response_dict: Mapping[str, Any], **_: An
         raise SourceError(f"{operation_model.name}: the answer breaks off after {len(content)} of {length} bytes")
 
 
-def in_words(ask: Callable[[], T]) -> T:
-    """What `ask` gives; what botocore raises becomes a `SourceError` that says what is missing."""
+def in_words(ask: Callable[[], T], section: str = "access") -> T:
+    """What `ask` gives; what botocore raises becomes a `SourceError` that says what is missing.
+
+    `section` is what the credentials are called in the configuration.
+    """
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
     from botocore.parsers import ResponseParserError
 
@@ -201,10 +213,10 @@ def in_words(ask: Callable[[], T]) -> T:
         return ask()
     except NoCredentialsError:
         raise SourceError(
-            "no AWS credentials were found: set `access.profile`, the environment of boto3 (AWS_ACCESS_KEY_ID, …), or run with a role"
+            f"no AWS credentials were found: set `{section}.profile`, the environment of boto3 (AWS_ACCESS_KEY_ID, …), or run with a role"
         ) from None
     except ProfileNotFound as error:
-        raise SourceError(f"{error} (`access.profile`)") from None
+        raise SourceError(f"{error} (`{section}.profile`)") from None
     except ClientError as error:
         raise AwsRefused(error.operation_name, dict(error.response.get("Error", {}))) from None
     except BotoCoreError as error:
@@ -212,6 +224,9 @@ def in_words(ask: Callable[[], T]) -> T:
     except ResponseParserError:
         # Its text is the answer, which may hold the keys of an assumed role.
         raise SourceError("an answer of AWS broke off, or came from something else than AWS") from None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        # What botocore's parsers and their readers make of `null`, of lists where an object should be, and of a thousand brackets.
+        raise SourceError(f"an answer of AWS is not as AWS documents it ({type(error).__name__})") from None
 
 
 class AwsRefused(SourceError):

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 
+import structlog
+
 from costwarden.model import EXACT
 from costwarden.sources import Change, Failed, Gone, KnownPart, Read, Stated, Surroundings, read_of
 from costwarden.sources.attribution import Attribution
@@ -31,6 +33,8 @@ CHARGE_CATEGORIES = {
 https://learn.microsoft.com/en-us/cloud-computing/finops/focus/convert. What is not here is an `Adjustment`."""
 
 ZERO = Decimal(0)
+
+log = structlog.get_logger()
 
 
 class AzureSource:
@@ -65,12 +69,19 @@ class AzureSource:
                 failures.append(str(error))
                 yield Failed(part=scope, message=str(error))
                 continue
+            except Exception as error:
+                log.exception("scope not read; its figures stay", source=self._settings.name, scope=scope)
+                failures.append(f"{scope}: {type(error).__name__}: {error}")
+                yield Failed(part=scope, message=failures[-1])
+                continue
             yield from changes
             if scope in known:
                 yield Gone(part=scope)
         if len(failures) == len(self._settings.scopes):
             raise SourceError("; ".join(failures))
-        yield from self._left_over(known)
+        # Where one fails that has come in the place of another, the figures of that one are the best there are.
+        if not failures:
+            yield from self._left_over(known)
 
     def probe(self) -> Iterator[str]:
         """As `sources.Source`: a request for each scope, for its cost of the month as a whole."""
@@ -106,8 +117,8 @@ class AzureSource:
                         raise SourceError(f"{scope}: asked for {since} to {until}, Azure answered for {line.day}")
                     self._count_once(scope, line, readers)
                     costs.add(self._cost(scope, line, cost_type), f"{cost_type}: {line.content}")
-        before = {part: KnownDay(state.state, state.fingerprint) for part, state in known.items()}
-        yield from map(read_of, costs.changes(first, last, before))
+        before = {part: KnownDay(state.state, state.fingerprint, state.figures) for part, state in known.items()}
+        yield from map(read_of, costs.changes(first, last, before, accepts_empty=self._settings.accept_empty_answers))
 
     def _cost(self, scope: str, line: Line, cost_type: str) -> Cost:
         """A row, as the billed or as the effective cost: those of one charge meet in its sum.

@@ -5,6 +5,7 @@ retries pass over 429 for a POST and sleep where nothing can wake them.
 """
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -34,6 +35,9 @@ PAUSE_WITHOUT_HINT = 15.0
 of a minute."""
 
 LONGEST_MESSAGE = 500
+
+MOST_BYTES = 64 << 20
+"""Of one answer: a page of 5,000 rows is about one MiB."""
 
 Pause = Callable[[float], bool]
 """Waits so many seconds, and says whether the waiting was ended before."""
@@ -111,16 +115,17 @@ class AzureClient:
         url = f"{path}?api-version={API_VERSION}"
         seen: set[str] = set()
         while url:
-            if url in seen or len(seen) == MOST_PAGES:
-                raise SourceError(f"{scope}: the pages of Azure's answer to `{operation}` have no end")
             seen.add(url)
             text = self._ask(scope, method, url, body)
             if text is None:
                 return
             page = _parsed(scope, text)
+            holder = page.get("properties") if method == "POST" else page
+            # Before the page is given: one that comes twice has rows that come twice, and this says why.
+            url = self._next(scope, holder.get("nextLink")) if isinstance(holder, dict) else ""
+            if url in seen or (url and len(seen) == MOST_PAGES):
+                raise SourceError(f"{scope}: the pages of Azure's answer to `{operation}` have no end")
             yield page
-            holder = page["properties"] if method == "POST" else page
-            url = self._next(scope, holder.get("nextLink"))
 
     def _next(self, scope: str, link: Any) -> str:
         if not link:
@@ -201,10 +206,24 @@ def _answer_into(answers: SimpleQueue[Any], client: Any, method: str, url: str, 
     try:
         # Without a body a GET must not carry `null`.
         request = HttpRequest(method, url, json=body) if body is not None else HttpRequest(method, url)
-        response = in_words(lambda: client.send_request(request))
-        answers.put((response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.text()))
+        answers.put(in_words(lambda: _whole(client, request)))
     except BaseException as error:  # noqa: BLE001 - raised again by who asked
         answers.put(error)
+
+
+def _whole(client: Any, request: Any) -> tuple[int, Mapping[str, str], str]:
+    """Status, headers and text."""
+    with client.send_request(request, stream=True) as response:
+        content = bytearray()
+        for piece in response.iter_bytes():
+            content += piece
+            if len(content) > MOST_BYTES:
+                raise SourceError(
+                    f"an answer is larger than {MOST_BYTES >> 20} MiB, and no page of Azure's is: is there something in between "
+                    "(`access.endpoint_url`, a proxy)?"
+                )
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return response.status_code, headers, content.decode("utf-8-sig", "replace")
 
 
 def in_words(ask: Callable[[], Any]) -> Any:
@@ -220,9 +239,14 @@ def in_words(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except ClientAuthenticationError as error:
+        if (broken := _network_failure(error)) is not None:
+            raise _Broken(f"Azure's login gives no answer: {_first_line(broken)}") from None
+        said = _first_line(error)
+        # Its text is a list of all that it has tried.
+        found = "no Azure credentials were found" if "DefaultAzureCredential" in said else f"Azure knows no such credentials: {said}"
         raise SourceError(
-            f"Azure knows no such credentials: {_first_line(error)}. Set `access.tenant_id`, `access.client_id` and "
-            "`access.client_secret`, or log in (`az login`), or run with a managed or workload identity"
+            f"{found}. Set `access.tenant_id`, `access.client_id` and `access.client_secret`, or log in (`az login`), or run with a "
+            "managed or workload identity"
         ) from None
     except (ServiceRequestError, ServiceResponseError, IncompleteReadError) as error:
         raise _Broken(f"no whole answer from Azure: {_first_line(error)}") from None
@@ -230,7 +254,20 @@ def in_words(ask: Callable[[], Any]) -> Any:
         raise SourceError(f"Azure's library: {_first_line(error)}") from None
 
 
-def _first_line(error: Exception) -> str:
+def _network_failure(error: BaseException) -> BaseException | None:
+    """What a failed login is due to, where that is no answer at all: azure-identity calls every failure one of authentication."""
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+    from requests import RequestException
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ServiceRequestError | ServiceResponseError | RequestException | ConnectionError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:LONGEST_MESSAGE]
 
 
@@ -274,27 +311,32 @@ class _NoCredential:
         raise SourceError("a token must not go over plain HTTP")
 
 
-def credential_of(access: AzureAccess, reveal: Callable[[Secret], str]) -> Any:
-    """The credentials that `access` describes. Raises `SourceError` where a part of them is missing."""
+def credential_of(access: AzureAccess, reveal: Callable[[Secret], str], section: str = "access") -> Any:
+    """The credentials that `access` describes. Raises `SourceError` where a part of them is missing.
+
+    `section` is what `access` is called in the configuration, for sentences.
+    """
     try:
         from azure.identity import ClientSecretCredential, DefaultAzureCredential
     except ImportError:
         raise SourceError("Azure needs a library: `pip install 'costwarden[azure]'`") from None
+    # It logs every way that it has tried; what a person needs of that is in the sentence of `in_words`.
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)
     if access.client_secret is None:
         own = access.client_id or None
         return DefaultAzureCredential(managed_identity_client_id=own, workload_identity_client_id=own)
-    if missing := [f"`access.{name}`" for name in ("tenant_id", "client_id") if not getattr(access, name)]:
-        raise SourceError(f"`access.client_secret` is given without {' and '.join(missing)}")
+    if missing := [f"`{section}.{name}`" for name in ("tenant_id", "client_id") if not getattr(access, name)]:
+        raise SourceError(f"`{section}.client_secret` is given without {' and '.join(missing)}")
     try:
         secret = reveal(access.client_secret)
     except SourceError:
         raise
     except Exception as error:  # noqa: BLE001 - whoever opens the source brings `reveal`
-        raise SourceError(f"`access.client_secret`: {error}") from None
+        raise SourceError(f"`{section}.client_secret`: {error}") from None
     try:
         return ClientSecretCredential(access.tenant_id, access.client_id, secret)
     except ValueError as error:
-        raise SourceError(f"`access`: {_first_line(error)}") from None
+        raise SourceError(f"`{section}`: {_first_line(error)}") from None
 
 
 def _hint(headers: Mapping[str, str]) -> float | None:

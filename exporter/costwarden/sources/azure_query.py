@@ -127,7 +127,8 @@ def _compare(scope: str, only: Mapping[str, str], currency: str, whole: Decimal,
 
 
 def read_lines(client: AzureClient, scope: str, query: Mapping[str, Any], keys: Sequence[str]) -> Iterator[Line]:
-    """The rows of all pages of an answer. Raises `SourceError`."""
+    """The rows of all pages of an answer. Raises `SourceError`, also where one comes twice: then a page has shifted while it was read."""
+    seen: set[tuple[str, ...]] = set()
     for properties in client.post(scope, "query", query):
         rows = properties.get("rows")
         if not isinstance(rows, list):
@@ -139,13 +140,21 @@ def read_lines(client: AzureClient, scope: str, query: Mapping[str, Any], keys: 
             for row in rows:
                 if not isinstance(row, list) or len(row) != len(columns):
                     raise SourceError(f"{scope}: a row of Azure's answer has not the {len(columns)} columns that it names: {text_of(row)}")
-                yield Line(
+                line = Line(
                     day=day_of(scope, row[day]),
                     cost=row[cost] if isinstance(row[cost], Decimal) else _text(row[cost]),
                     currency=_text(row[currency]).upper(),
                     values={key: _text(row[place]) for key, place in places.items()},
                     content=text_of(row),
                 )
+                # As it was written, by all that is no cost: two spellings of a value are two rows, an empty one and none too.
+                if (key := tuple(repr(value) for place, value in enumerate(row) if place != cost)) in seen:
+                    raise SourceError(
+                        f"{scope}: a row of Azure's answer comes twice: {line.content}; the figures changed between two pages, and the "
+                        "next refresh tries again"
+                    )
+                seen.add(key)
+                yield line
 
 
 def column_positions(scope: str, properties: Mapping[str, Any]) -> dict[str, int]:

@@ -95,7 +95,8 @@ class GcpSource:
                 daily.reject(line.day, "missing_cost", "a row of the export has no cost", content)
             if line.lines > line.unreadable:
                 daily.add(line.cost(self._keys), content)
-        for day in daily.changes(first, last, {part: KnownDay(found.state, found.fingerprint) for part, found in known.items()}):
+        before = {part: KnownDay(found.state, found.fingerprint, found.figures) for part, found in known.items()}
+        for day in daily.changes(first, last, before, accepts_empty=self._settings.accept_empty_answers):
             yield read_of(day)
 
     def _budgets(

@@ -5,7 +5,7 @@ Shapes: https://cloud.google.com/billing/docs/reference/budget/rest/v1/billingAc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def read_budgets(access: GcpAccess, account: str, calls: Calls) -> list[Terms]:
     def ask() -> list[Terms]:
         with _budget_client(access, calls) as client:
             found = client.list_budgets(parent=f"billingAccounts/{account}", retry=_retry(), timeout=REQUEST_SECONDS)
-            return [_terms(budget) for budget in found]
+            return [_terms(budget) for page in _pages("ListBudgets", found) for budget in page.budgets]
 
     remedy = f"the credentials need roles/billing.viewer on billing account {account}, and their project the Cloud Billing Budget API"
     return calls.run(f"the budgets of billing account {account}", ask, remedy)
@@ -121,9 +121,20 @@ def read_accounts(access: GcpAccess, calls: Calls) -> list[tuple[str, str, bool]
         transport = CloudBillingRestTransport(**_transport(access, "https://cloudbilling.googleapis.com"), interceptor=Counted())
         with billing_v1.CloudBillingClient(transport=transport) as client:
             accounts = client.list_billing_accounts(retry=_retry(), timeout=REQUEST_SECONDS)
-            return [(found.name.removeprefix("billingAccounts/"), found.display_name, found.open_) for found in accounts]
+            found = (account for page in _pages("ListBillingAccounts", accounts) for account in page.billing_accounts)
+            return [(account.name.removeprefix("billingAccounts/"), account.display_name, account.open_) for account in found]
 
     return calls.run("the billing accounts", ask, "the project of the credentials needs the Cloud Billing API")
+
+
+def _pages(what: str, pager: Any) -> Iterator[Any]:
+    """The pages of one of Google's pagers, which follow a token for ever. Raises `SourceError` where one comes again."""
+    seen = set()
+    for page in pager.pages:
+        yield page
+        if (token := page.next_page_token) in seen:
+            raise SourceError(f"{what}: the page {token[:80]!r} comes after itself")
+        seen.add(token)
 
 
 def _budget_client(access: GcpAccess, calls: Calls) -> budgets_v1.BudgetServiceClient:

@@ -27,9 +27,10 @@ RETRY_SECONDS = 120
 LONGEST_MESSAGE = 600
 
 
-def gcp_credentials(access: GcpAccess, scopes: Sequence[str]) -> Credentials:
+def gcp_credentials(access: GcpAccess, scopes: Sequence[str], section: str = "access") -> Credentials:
     """The credentials that `access` describes, good for `scopes`; anonymous ones for an endpoint without TLS.
 
+    `section` is what `access` is called in the configuration, for sentences.
     Nothing is asked for yet, except that without a file Google's library may look for a metadata server. Raises `SourceError` where there
     are none, and for a file that is neither the key of a service account nor a configuration of workload identity federation.
     """
@@ -44,17 +45,17 @@ def gcp_credentials(access: GcpAccess, scopes: Sequence[str]) -> Credentials:
         return anonymous
     try:
         if access.credentials_file is not None:
-            return _from_file(access, scopes)
+            return _from_file(access, scopes, section)
         found: Credentials = google.auth.default(scopes=scopes, quota_project_id=access.quota_project or None)[0]
     except GoogleAuthError as error:
         raise SourceError(
-            f"no Google Cloud credentials were found: set `access.credentials_file`, run `gcloud auth application-default login`, "
+            f"no Google Cloud credentials were found: set `{section}.credentials_file`, run `gcloud auth application-default login`, "
             f"or run as a service account ({_shortened(error)})"
         ) from None
     return found
 
 
-def _from_file(access: GcpAccess, scopes: Sequence[str]) -> Credentials:
+def _from_file(access: GcpAccess, scopes: Sequence[str], section: str) -> Credentials:
     # Kind by kind: the library's own function for any kind is deprecated, because a file from elsewhere could be of a harmful one.
     from google.auth import aws, identity_pool
     from google.auth.exceptions import GoogleAuthError
@@ -72,12 +73,14 @@ def _from_file(access: GcpAccess, scopes: Sequence[str]) -> Credentials:
             is_aws = info.get("subject_token_type") == "urn:ietf:params:aws:token-type:aws4_request"
             found = (aws if is_aws else identity_pool).Credentials.from_info(info, scopes=scopes)
         else:
-            raise SourceError(f"{path}: `type` is {kind!r}, not `service_account` or `external_account` (`access.credentials_file`)")
+            raise SourceError(f"{path}: `type` is {kind!r}, not `service_account` or `external_account` (`{section}.credentials_file`)")
     except OSError as error:
-        raise SourceError(f"{path}: {error.strerror} (`access.credentials_file`)") from None
+        raise SourceError(f"{path}: {error.strerror} (`{section}.credentials_file`)") from None
     except (ValueError, AttributeError, GoogleAuthError):
         # Without the text of the error: it may have some of the key.
-        raise SourceError(f"{path} is no key of a service account and no configuration of federation (`access.credentials_file`)") from None
+        raise SourceError(
+            f"{path} is no key of a service account and no configuration of federation (`{section}.credentials_file`)"
+        ) from None
     credentials: Credentials = found.with_quota_project(access.quota_project) if access.quota_project else found
     return credentials
 

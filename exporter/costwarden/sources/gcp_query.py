@@ -9,7 +9,7 @@ import msgspec
 
 from costwarden.model import EXACT, from_nanos
 from costwarden.sources.gcp_clients import MISSING_LIBRARY, REQUEST_SECONDS, RETRY_SECONDS, Calls, gcp_credentials
-from costwarden.sources.gcp_export import ExportQuery, Line
+from costwarden.sources.gcp_export import TEXTS, ExportQuery, Line
 from costwarden.sources.requests import Requests, SourceError
 from costwarden.sources.settings import GcpSettings
 from costwarden.sources.settings.gcp import BYTES_PER_TEBIBYTE
@@ -59,7 +59,27 @@ class ExportReader:
         def ask() -> str:
             return self._calls.run(f"{settings.table}: the query", lambda: msgspec.json.encode(self._ask(query)).decode(), self._remedy)
 
-        return msgspec.json.decode(self._requests.answer(msgspec.json.encode(named).decode(), ask), type=list[Line])
+        found: list[Line] = []
+
+        def check(body: str) -> None:
+            found[:] = self._read(body)
+
+        self._requests.answer(msgspec.json.encode(named).decode(), ask, check)
+        return found
+
+    def _read(self, body: str) -> list[Line]:
+        table = self._settings.table
+        try:
+            lines = msgspec.json.decode(body, type=list[Line])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SourceError(f"{table}: BigQuery has answered what was not asked: {error}") from None
+        keys: set[tuple[object, ...]] = set()
+        for line in lines:
+            key = (*(getattr(line, name) for name in TEXTS), line.labels, line.budget_labels)
+            if key in keys:
+                raise SourceError(f"{table}: BigQuery has answered with {line.service!r} on {line.day} twice; the next refresh tries again")
+            keys.add(key)
+        return lines
 
     def estimate(self, query: ExportQuery) -> Estimate:
         """What `query` would cost. A dry run: it costs nothing itself, and needs every right that the query does."""
@@ -84,11 +104,12 @@ class ExportReader:
                 f"{self._settings.table}: the query would read {estimate.billed:,} bytes (${from_nanos(estimate.nanos):f}), more than "
                 f"`maximum_bytes_billed` allows ({limit:,}); it was not made: raise the limit, or lower `history_days` and `reread_days`"
             )
-        # The request that starts the job bears its price. A repeated one names the same job, which runs once.
+        # The request that starts the job bears its price. A repeated one names the same job, which runs once. It may not read more than was
+        # paid for: where the table has grown since the dry run, BigQuery refuses it, and the next refresh asks again.
         self._cost_of_next = estimate.nanos
         job = self._client().query(
             query.sql,
-            job_config=self._config(query, maximum_bytes_billed=limit, job_timeout_ms=JOB_SECONDS * 1000),
+            job_config=self._config(query, maximum_bytes_billed=estimate.billed, job_timeout_ms=JOB_SECONDS * 1000),
             location=self._settings.location or None,
             timeout=REQUEST_SECONDS,
             retry=bigquery.DEFAULT_RETRY.with_timeout(RETRY_SECONDS),
@@ -116,7 +137,10 @@ class ExportReader:
             retry=bigquery.DEFAULT_RETRY.with_timeout(RETRY_SECONDS),
             job_retry=None,
         )
-        processed = job.total_bytes_processed or 0
+        processed = job.total_bytes_processed
+        if processed is None:
+            unknown = "the dry run names no bytes, so that the price of the query is not known; it was not made"
+            raise SourceError(f"{self._settings.table}: {unknown}")
         billed = max(LEAST_MEBIBYTES, -(-processed // MEBIBYTE)) * MEBIBYTE
         usd = self._settings.usd_per_tebibyte * billed / BYTES_PER_TEBIBYTE
         return Estimate(processed, billed, int(usd.scaleb(9, EXACT).to_integral_value(ROUND_CEILING)))

@@ -101,7 +101,7 @@ class S3Prefix(ObjectPrefix):
 
     def _client(self, cost: int) -> Any:
         if self._session is None:
-            self._session = AwsSession(self._access, self._requests)
+            self._session = AwsSession(self._access, self._requests, section="aws")
         return self._session.client("s3", cost=cost)
 
     def _list(self) -> Iterator[Item]:
@@ -165,7 +165,7 @@ class GcsPrefix(ObjectPrefix):
                     about_to_ask(url)
                     return super().request(method, url, *args, **more)  # type: ignore[no-untyped-call]
 
-            credentials = gcp_credentials(self._access, ["https://www.googleapis.com/auth/devstorage.read_only"])
+            credentials = gcp_credentials(self._access, ["https://www.googleapis.com/auth/devstorage.read_only"], section="gcp")
             options = {"api_endpoint": self._access.endpoint_url} if self._access.endpoint_url else None
             # The library asks for a project and does not send it: a bucket belongs to one.
             session = Session(credentials)  # type: ignore[no-untyped-call]
@@ -248,7 +248,7 @@ class AzureContainer(ObjectPrefix):
         self._opened = ContainerClient(
             f"{endpoint}/{self.account}" if endpoint else f"https://{self.account}.blob.core.windows.net",
             self.bucket,
-            credential=None if endpoint and endpoint.startswith("http://") else credential_of(self._access, self._reveal),
+            credential=None if endpoint and endpoint.startswith("http://") else credential_of(self._access, self._reveal, section="azure"),
             # After the policy that repeats: every attempt is told.
             _additional_pipeline_policies=[Meter()],
             retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=3, random_jitter_range=1),

@@ -27,6 +27,10 @@ def _no_limit(cost: int) -> None:
     """Takes any cost."""
 
 
+def _any_will_do(body: str) -> None:
+    """Takes any answer."""
+
+
 class Requests:
     """The requests of one source. `pay` is called before each that costs money and raises `RequestLimitReached` to forbid it."""
 
@@ -48,15 +52,25 @@ class Requests:
         self.made += 1
         self.cost += cost
 
-    def answer(self, request: str, ask: Callable[[], str]) -> str:
+    def answer(self, request: str, ask: Callable[[], str], check: Callable[[str], None] = _any_will_do) -> str:
         """The answer to `request`, from the kept ones or else from `ask`, which calls `about_to_ask` itself.
 
-        `request` names all that decides the answer: account, operation, every parameter, the page. No secret must be in it.
+        `request` names all that decides the answer: account, operation, every parameter, the page. No secret must be in it. `check` reads
+        an answer and raises `SourceError` where it is none: then it is not kept, and one that was kept is asked for anew.
         """
         key = hashlib.sha256(request.encode()).hexdigest()
-        if self._answers is not None and (kept := self._answers.find(key)) is not None:
+        if self._answers is not None and (kept := self._answers.find(key)) is not None and _is_good(kept, check):
             return kept
         body = ask()
+        check(body)
         if self._answers is not None:
             self._answers.keep(key, body)
         return body
+
+
+def _is_good(kept: str, check: Callable[[str], None]) -> bool:
+    try:
+        check(kept)
+    except SourceError:
+        return False
+    return True
