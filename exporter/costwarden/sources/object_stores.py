@@ -109,7 +109,7 @@ class S3Prefix(ObjectPrefix):
         asked = {"Bucket": self.bucket, "Prefix": self.prefix}
         while True:
             try:
-                page = in_words(lambda: self._client(self.listing).list_objects_v2(**asked))
+                page = in_words(lambda: self._client(self.listing).list_objects_v2(**asked), "aws")
             except RequestLimitReached:
                 raise
             except SourceError as error:
