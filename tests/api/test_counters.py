@@ -1,5 +1,7 @@
 """What the API answers moves the counters on the metrics page."""
 
+from costwarden.metrics import counts
+
 CHECKS = "ai_budget_checks_total"
 
 
@@ -11,7 +13,7 @@ def test_every_outcome_of_a_check_is_shown_before_it_first_happens(server):
     shown = {name: value for name, value in server.series().items() if name.startswith(CHECKS)}
     assert set(shown.values()) == {0}
     assert f'{CHECKS}{{outcome="allowed"}}' in shown
-    assert len(shown) == 6
+    assert len(shown) == 9
 
 
 def test_checks_are_counted_by_outcome_and_reason(server):
@@ -68,3 +70,33 @@ def test_the_page_comes_in_what_the_scraper_asks_for(server):
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
     assert openmetrics.content.endswith(b"# EOF\n")
     assert server.get("/metrics", headers={"accept-encoding": "gzip"}).headers["content-encoding"] == "gzip"
+
+
+def test_requests_are_counted_by_tenant_and_status(server, problem_of):
+    server.set(1)
+    server.check(1)
+    server.check(1, tenant_id="globex", model="no-such-model")
+    server.check(900_000_000)
+    server.get("/healthz")
+    problem_of(server.post("/api/ai-budget/check", {"tenant": "acme"}), 422, "invalid_request")
+    series = {name: value for name, value in server.series().items() if name.startswith("http_requests_total") and value}
+    assert series['http_requests_total{tenant_id="acme",code="200"}'] == 2  # set, check
+    assert series['http_requests_total{tenant_id="acme",code="429"}'] == 1
+    assert series['http_requests_total{tenant_id="globex",code="422"}'] == 1
+    assert len(series) == 3  # neither healthz nor a request that names no tenant is one for a tenant
+
+
+def test_a_check_that_gets_no_answer_is_counted_as_failed(server, problem_of):
+    server.ledger.close()
+    problem_of(server.check(1), 503, "ledger_unavailable")
+    collected = {family.name: dict(samples) for family, samples in server.counts.collector().collect()}
+    assert collected["ai_budget_checks_total"]["failed", "ledger_unavailable"] == 1
+
+
+def test_past_a_number_of_tenants_requests_are_counted_together(monkeypatch):
+    monkeypatch.setattr(counts, "MOST_TENANT_SERIES", 2)
+    counted = counts.Counts()
+    for tenant in ("a", "b", "c", "d", "a"):
+        counted.add_request(tenant, 200)
+    (samples,) = [dict(samples) for family, samples in counted.collector().collect() if family.name == "http_requests_total"]
+    assert {labels: value for labels, value in samples.items() if value} == {("a", "200"): 2, ("b", "200"): 1, ("other", "200"): 2}

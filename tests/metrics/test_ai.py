@@ -1,5 +1,6 @@
 """AI usage and budgets as series: what the ledger holds, to the cent and to the token."""
 
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -115,14 +116,14 @@ NOVEMBER, DECEMBER = NOON - (14 * 24 + 12) * HOUR, NOON + (15 * 24 + 12) * HOUR
 def put(ledger):
     """`put("name", limit, spent, tenant_id="acme")`: a monthly budget, limit and spent in nano-dollars."""
 
-    def write(name, limit, spent, *, period="month", action="", reserved=0, unsettled=0, **scope):
+    def write(name, limit, spent, *, period="month", action="", reserved=0, unsettled=0, thresholds=("0.5", "1"), **scope):
         row = BudgetRow(
             budget=name,
             scope=tuple(scope.get(dimension, "") for dimension in DIMENSIONS),
             period=period,
             limit=limit,
             soft_limit_ratio="0.8",
-            thresholds=("0.5", "1"),
+            thresholds=thresholds,
             action=action,
             origin="api",
         )
@@ -154,7 +155,7 @@ def test_the_budgets_nearest_to_their_limit_come_first_so_that_they_are_never_th
     put("exceeded", 10 * USD, 11 * USD)
     put("close", 100 * USD, 90 * USD)
     for family, samples in budget_collector(ledger.read, UTC, lambda: NOON).collect():
-        if family.name.startswith("ai_budget_"):
+        if family.name.startswith("ai_budget_") and family.name != "ai_budget_threshold_ratio":
             assert [labels[0] for labels, _ in samples] == ["nothing-allowed", "exceeded", "close", "calm"]
 
 
@@ -162,6 +163,26 @@ def test_the_limit_alone_carries_the_action(ledger, put):
     put("acme", 10 * USD, 1 * USD, action="suspend_ai_tenant", tenant_id="acme")
     for family, _ in budget_collector(ledger.read, UTC, lambda: NOON).collect():
         assert ("action" in family.labels) == (family.name == "ai_budget_limit_usd")
+
+
+def test_the_highest_threshold_that_is_reached_is_shown_and_no_other(ledger, put):
+    # 49.9 %, exactly 50 %, 89 % and 110 % of $100; thresholds are 50, 75, 80, 90 and 100 %.
+    for name, spent in (("below", "49.9"), ("at", "50"), ("above", "89"), ("over", "110")):
+        put(name, 100 * USD, int(Decimal(spent) * USD), thresholds=("0.5", "0.75", "0.8", "0.9", "1"))
+    put("unsettled", 100 * USD, 40 * USD, unsettled=35 * USD, thresholds=("0.5", "0.75"))
+    found = figures(budget_collector(ledger.read, UTC, lambda: NOON).collect, "ai_budget_threshold_ratio")
+    assert found == {
+        ("at", "month", "0.5"): 0.5,
+        ("above", "month", "0.8"): 0.8,
+        ("over", "month", "1"): 1,
+        ("unsettled", "month", "0.75"): 0.75,  # 40 + 35 of 100
+    }
+
+
+def test_a_budget_says_when_its_period_began(ledger, put):
+    put("acme", 10 * USD, 0)
+    found = figures(budget_collector(ledger.read, UTC, lambda: NOON).collect, "ai_budget_period_start_timestamp_seconds")
+    assert found == {("acme", "month"): 1_761_955_200}  # 2025-11-01 00:00 UTC
 
 
 def test_a_budget_without_an_end_has_no_reset_time(ledger, put):

@@ -33,6 +33,15 @@ def test_health_on_the_page(ledger):
         ("ai_spend_monthly_limit_usd",): 2500.5,
         ("cloud_cost_spike_limit_ratio",): 0.2,
         ("cloud_cost_spike_minimum_usd",): 1,
+        ("cost_anomaly_limit_deviations",): 4,
+        ("cost_anomaly_minimum_usd",): 10,
+        ("ai_unsettled_limit_ratio",): 0.05,
+        ("ai_capture_limit_ratio",): 0.9,
+        ("cloud_cost_attributed_limit_ratio",): 0.8,
+        ("cloud_cost_unattributed_minimum_usd",): 100,
+        ("s3_bucket_size_limit_bytes",): 1e12,
+        ("kubernetes_pod_cpu_minimum_ratio",): 0.4,
+        ("costwarden_price_data_age_limit_seconds",): 60 * 86_400,
     }
 
 
@@ -52,7 +61,7 @@ def test_remediation_on_the_page(ledger, shown):
     ]
     ledger.write(lambda connection: connection.execute(insert(remediation_queue), items))
     ledger.write(lambda connection: connection.execute(insert(remediation_runs), runs))
-    shown(remediation_collector(ledger.read, lambda: "dry-run"), "remediation")
+    shown(remediation_collector(ledger.read, lambda: "dry-run", lambda: False), "remediation")
 
 
 def test_the_process_is_told_from_proc():

@@ -8,7 +8,7 @@ import msgspec
 
 from costwarden.api.auth import Authenticator
 from costwarden.api.callers import Caller
-from costwarden.api.hot import Answer, Headers, Receive, Scope, json_answer, read_body
+from costwarden.api.hot import TENANT, Answer, Headers, Receive, Scope, json_answer, read_body
 from costwarden.api.pages import holds_nul
 from costwarden.api.problems import Problem, encode
 from costwarden.budgets.calls import Decision
@@ -86,6 +86,7 @@ class AiBudgetApi:
         caller = self._auth.authorize(permission, scope["headers"])
         request = decode(decoder, await read_body(scope, receive, self.max_body_bytes))
         caller.require_tenant(request.tenant_id)
+        scope[TENANT] = request.tenant_id
         return caller, request
 
     async def check(self, scope: Scope, receive: Receive) -> Answer:

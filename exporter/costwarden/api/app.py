@@ -16,7 +16,7 @@ from starlette.routing import Match
 
 from costwarden import __version__
 from costwarden.api.auth import Authenticator
-from costwarden.api.hot import Answer, Disconnected, Handler, Receive, Scope, Send, problem_answer, send_answer
+from costwarden.api.hot import TENANT, Answer, Disconnected, Handler, Receive, Scope, Send, problem_answer, send_answer
 from costwarden.api.pages import once
 from costwarden.api.problems import CONTENT_TYPE, TITLES, Problem, encode
 from costwarden.api.request_ids import REQUEST_ID, request_id
@@ -30,6 +30,9 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 # Refusals that are the budget's work, not a mistake of the caller.
 _EXPECTED = (429,)
+
+CHECKS = ("/api/ai-budget/check", "/api/ai-budget/lease")
+"""Where an answer of 5xx leaves an application without a yes or a no."""
 
 
 def create_app(
@@ -70,6 +73,8 @@ def create_app(
         except Exception as error:  # noqa: BLE001 (logged; the caller gets a problem, not a broken connection)
             problem = error if isinstance(error, Problem) else _failure(error)
             refused(problem)
+            if problem.status >= 500 and scope["path"] in CHECKS:
+                counts.add("ai_budget_checks_total", "failed", problem.kind)
             return problem_answer(problem)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +105,8 @@ def create_app(
                 await send(message)
 
             await api(scope, receive, send_with_id)
+        if tenant_id := scope.get(TENANT):
+            counts.add_request(tenant_id, status)
         if access_log:
             seconds = round(time.perf_counter() - started, 6)
             log.info("request", method=scope["method"], path=quote(scope["path"]), status=status, seconds=seconds)

@@ -14,6 +14,10 @@ Answer = tuple[int, bytes, Headers]
 Handler = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
+TENANT = "costwarden.tenant_id"
+"""Key of a scope: whom a request is for, once that is known to be the caller's right."""
+
+
 class Disconnected(Exception):
     """The client left before its request was complete."""
 

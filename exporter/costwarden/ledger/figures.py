@@ -71,6 +71,12 @@ def newest_days(connection: Connection, before: date) -> dict[str, date]:
     return {row[0]: date.fromisoformat(row[1]) for row in connection.execute(query.group_by(charges.c.provider_name))}
 
 
+def source_providers(connection: Connection) -> list[tuple[str, str]]:
+    """(source, provider_name) of every provider that a source has charges of."""
+    keys = (charges.c.source, charges.c.provider_name)
+    return [(row[0], row[1]) for row in connection.execute(select(*keys).distinct().order_by(*keys))]
+
+
 def source_states(connection: Connection) -> list[dict[str, Any]]:
     """What every source says of itself: the rows of `source_state`."""
     return [dict(row) for row in connection.execute(select(source_state).order_by(source_state.c.source)).mappings()]

@@ -1,9 +1,9 @@
 """AI budgets: limit, spent and set aside, each as series of its own, so that rules compare series with series."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from zoneinfo import ZoneInfo
 
-from costwarden.budgets.rules import FOREVER
+from costwarden.budgets.rules import FOREVER, thresholds_reached
 from costwarden.budgets.status import BudgetStatus, budget_statuses
 from costwarden.ledger.budgets import read_suspended
 from costwarden.ledger.figures import reservation_counts
@@ -41,13 +41,27 @@ class AiBudgets:
         yield FAMILIES["ai_budget_limit_usd"], [(_limit_labels(status), status.budget.limit / NANOS_PER_USD) for status in statuses]
         for name, figure in _FIGURES.items():
             yield FAMILIES[name], [(_labels(status), figure(status)) for status in statuses]
+        yield FAMILIES["ai_budget_threshold_ratio"], list(_thresholds(statuses))
         resets = [status for status in statuses if status.resets_at != FOREVER]
+        yield (
+            FAMILIES["ai_budget_period_start_timestamp_seconds"],
+            [(_labels(status), status.period_start / MICROS_PER_SECOND) for status in resets],
+        )
         yield (
             FAMILIES["ai_budget_reset_timestamp_seconds"],
             [(_labels(status), status.resets_at / MICROS_PER_SECOND) for status in resets],
         )
         yield FAMILIES["ai_emergency_stop"], [((), float(stopped))]
         yield FAMILIES["costwarden_reservations"], [((state,), float(reservations.get(state, 0))) for state in ("open", "unsettled")]
+
+
+def _thresholds(statuses: Iterable[BudgetStatus]) -> Iterator[Sample]:
+    """The highest threshold that each budget has reached; of a budget that has reached none, nothing. What is unsettled counts as spent."""
+    for status in statuses:
+        used = status.spent + status.unsettled
+        reached = list(thresholds_reached(status.budget, used)) if used else []
+        if reached:
+            yield (status.budget.budget, status.budget.period, format(reached[-1], "f"), *status.budget.scope), float(reached[-1])
 
 
 def _pressure(status: BudgetStatus) -> float:

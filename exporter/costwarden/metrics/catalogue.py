@@ -5,169 +5,12 @@ collector narrows the family to those chosen (`Family.narrowed`). A label with a
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
-import msgspec
-
+from costwarden.metrics.catalogue_clouds import attribution_families, baseline_families, cloud_families, provider_families
+from costwarden.metrics.family import CLOUD_LABELS, CLOUD_SCOPE, PROVIDERS, WINDOW_LABELS, Family, cloud_prefix
 from costwarden.model import DIMENSIONS
 
-Kind = Literal["gauge", "counter"]
-
-PROVIDERS = ("aws", "gcp", "azure", "kubernetes")
-"""Providers with metrics of their own name; every other provider's metrics begin with `other_`."""
-
-CLOUD_LABELS = ("region", "service", "sub_account_id", "service_category", "charge_category", "team", "feature", "tenant_id", "environment")
-"""What the cost of a bill can be told apart by; `metrics.cloud_labels` chooses."""
-
-CLOUD_SCOPE = ("provider", "sub_account_id", "service", "region", "team", "feature", "tenant_id", "environment")
-"""What the scope of a cloud budget can name."""
-
-WINDOW_LABELS = ("tenant_id", "provider", "model")
-
-# OpenMetrics wants the unit to end the name: https://prometheus.io/docs/specs/om/open_metrics_spec/#metricfamily
-_UNITS = ("usd", "seconds", "bytes", "ratio")
-
-
-class Family(msgspec.Struct, frozen=True):
-    """One metric: its name, kind, help and label names, in the order in which they are written.
-
-    `foldable` are the labels that read `other` where series above the limit are summed into one. A family without any is not additive
-    (flags, times, limits): there the series above the limit are left out, so a collector yields the most important first.
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    foldable: tuple[str, ...] = ()
-
-    @property
-    def unit(self) -> str:
-        """The unit that the name ends in, before `_total`; empty where it is a plain number."""
-        last = self.base_name.rpartition("_")[2]
-        return last if last in _UNITS else ""
-
-    @property
-    def base_name(self) -> str:
-        """The name as OpenMetrics calls the family: a counter's without `_total`."""
-        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
-
-    def narrowed(self, chosen: tuple[str, ...]) -> "Family":
-        """This family with only the `chosen` ones of its foldable labels, in this family's order.
-
-        Raises `ValueError` for one that is not foldable.
-        """
-        if unknown := set(chosen) - set(self.foldable):
-            raise ValueError(f"{self.name} has no label {sorted(unknown)} to choose")
-        labels = tuple(label for label in self.labels if label not in self.foldable or label in chosen)
-        return msgspec.structs.replace(self, labels=labels, foldable=tuple(label for label in self.foldable if label in chosen))
-
-
-def cloud_prefix(provider: str) -> str:
-    """How the metrics of a provider begin: its own name or `other`."""
-    return provider if provider in PROVIDERS else "other"
-
-
-_CLOUDS = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure", "kubernetes": "Kubernetes"}
-
-
-def _cloud() -> Iterator[Family]:
-    names = _CLOUDS | {"other": "providers without metrics of their own"}
-    for prefix, name in names.items():
-        yield Family(
-            f"{prefix}_cost_monthly_usd",
-            "gauge",
-            f"Cost of {name} by calendar month (UTC): current is the month to date, previous the one before.",
-            ("provider", "month", *CLOUD_LABELS),
-            CLOUD_LABELS,
-        )
-        yield Family(
-            f"{prefix}_cost_daily_usd",
-            "gauge",
-            f"Cost of {name} on the newest complete day in the data.",
-            ("provider", *CLOUD_LABELS),
-            CLOUD_LABELS,
-        )
-        yield Family(
-            f"{prefix}_cost_previous_day_usd",
-            "gauge",
-            f"Cost of {name} on the day before the newest complete day in the data.",
-            ("provider", *CLOUD_LABELS),
-            CLOUD_LABELS,
-        )
-        yield Family(
-            f"{prefix}_cost_daily_timestamp_seconds",
-            "gauge",
-            f"Start of the newest complete day in the data of {name}.",
-            ("provider",),
-        )
-        yield Family(
-            f"{prefix}_budget_monthly_limit_usd",
-            "gauge",
-            f"Monthly budget of {name} as a whole: the lowest, where several are configured.",
-            ("provider",),
-        )
-    yield Family("cloud_budget_limit_usd", "gauge", "Monthly limit of a cloud budget.", ("budget", "action", *CLOUD_SCOPE))
-    yield Family(
-        "cloud_budget_spent_usd", "gauge", "Cost in the scope of a cloud budget this calendar month (UTC).", ("budget", *CLOUD_SCOPE)
-    )
-    yield Family("cloud_cost_spike_limit_ratio", "gauge", "Growth from one day to the next above which the cost of a cloud is a spike.")
-    yield Family("cloud_cost_spike_minimum_usd", "gauge", "Daily cost below which growth is noise, not a spike.")
-
-
-def _providers() -> Iterator[Family]:
-    account = ("source", "account")
-    for prefix, name in _CLOUDS.items():
-        for bound, words in (("", ""), ("_lower", ", lower bound"), ("_upper", ", upper bound")):
-            yield Family(
-                f"{prefix}_cost_forecast{bound}_usd",
-                "gauge",
-                f"Cost of this calendar month as {name} itself forecasts it{words}.",
-                account,
-            )
-    budget = ("source", "provider", "account", "budget", "period")
-    yield Family("cloud_provider_budget_limit_usd", "gauge", "Limit of a budget that is kept at a provider, in its period.", budget)
-    yield Family("cloud_provider_budget_spent_usd", "gauge", "Spent of a budget that is kept at a provider, in its period.", budget)
-    yield Family(
-        "cloud_provider_budget_forecast_usd", "gauge", "What a provider forecasts to be spent of a budget by the end of its period.", budget
-    )
-    yield Family(
-        "aws_s3_bucket_size_bytes",
-        "gauge",
-        "Size of a bucket by storage class, as CloudWatch has it: at most two days old.",
-        ("source", "account", "region", "bucket", "storage_class"),
-    )
-
-
-def _attribution() -> Iterator[Family]:
-    yield Family(
-        "cloud_cost_attributed_ratio",
-        "gauge",
-        "Share of the usage and purchases in this month's bills that has a team, feature, tenant or environment.",
-        ("target",),
-    )
-    yield Family(
-        "cloud_cost_unattributed_usd",
-        "gauge",
-        "Usage and purchases in this month's bills without a team, feature, tenant or environment.",
-        ("target",),
-    )
-    yield Family(
-        "kubernetes_cost_explained_ratio",
-        "gauge",
-        "Share of a provider's bill that its clusters explain, of the newest 7 complete days that all of them have.",
-        ("provider",),
-    )
-    yield Family(
-        "kubernetes_cost_explained_usd", "gauge", "What a cluster explains of a provider's bill, in the same days.", ("source", "provider")
-    )
-    yield Family("kubernetes_cost_explained_bill_usd", "gauge", "What a provider has billed in the same days.", ("provider",))
-    yield Family(
-        "cloud_cost_allocated_monthly_usd",
-        "gauge",
-        "Part of a provider's monthly cost that another provider bills: to be taken off sums over providers.",
-        ("provider", "month"),
-    )
+__all__ = ["CLOUD_LABELS", "CLOUD_SCOPE", "FAMILIES", "PROVIDERS", "PROVIDER_FAMILIES", "WINDOW_LABELS", "Family", "cloud_prefix"]
 
 
 def _ai() -> Iterator[Family]:
@@ -181,7 +24,14 @@ def _ai() -> Iterator[Family]:
     yield Family("ai_budget_hard_limit_reached", "gauge", "1 where a budget has spent its limit, else 0.", budget)
     yield Family("ai_budget_soft_limit_reached", "gauge", "1 where a budget has spent its soft limit, else 0.", budget)
     yield Family("ai_budget_soft_limit_ratio", "gauge", "Share of the limit of a budget at which its soft limit lies.", budget)
+    yield Family("ai_budget_period_start_timestamp_seconds", "gauge", "When the current period of a budget began.", budget)
     yield Family("ai_budget_reset_timestamp_seconds", "gauge", "When the current period of a budget ends.", budget)
+    yield Family(
+        "ai_budget_threshold_ratio",
+        "gauge",
+        "The highest of a budget's thresholds that its spend has reached in the current period, as a share of the limit.",
+        ("budget", "period", "threshold", *DIMENSIONS),
+    )
     yield Family("ai_budget_checks_total", "counter", "Answers to budget checks.", ("outcome", "reason"))
     yield Family("ai_budget_denied_checks_total", "counter", "Checks that a budget refused.", ("budget", "period"))
     yield Family("ai_token_usage_cost_usd", "gauge", "AI cost since the ledger began.", DIMENSIONS, DIMENSIONS)
@@ -214,7 +64,27 @@ def _ai() -> Iterator[Family]:
         ("provider", "model", "operation"),
     )
     yield Family("ai_spend_monthly_usd", "gauge", "AI cost of everything this calendar month.")
-    yield Family("ai_spend_monthly_limit_usd", "gauge", "AI cost a calendar month above which an alert fires.")
+    for bound, words in (("", ""), ("_lower", ", lower bound of 80 %"), ("_upper", ", upper bound of 80 %")):
+        yield Family(f"ai_spend_forecast{bound}_usd", "gauge", f"AI cost of everything by the end of this month, by its weekdays{words}.")
+    yield Family(
+        "ai_cost_expected_hourly_usd",
+        "gauge",
+        "Median AI cost of a tenant at this hour of the day, of the weekdays or of the weekend days of the 4 weeks before.",
+        ("tenant_id",),
+    )
+    yield Family(
+        "ai_cost_deviation_hourly_usd",
+        "gauge",
+        "How far the AI cost of a tenant strays from what is expected of its hour: 1.4826 times the median absolute deviation.",
+        ("tenant_id",),
+    )
+    yield Family(
+        "http_requests_total",
+        "counter",
+        "Requests for a tenant that this process has answered, by status.",
+        ("tenant_id", "code"),
+        ("tenant_id",),
+    )
 
 
 def _reconciliation() -> Iterator[Family]:
@@ -244,6 +114,7 @@ def _guardrails() -> Iterator[Family]:
 def _sources() -> Iterator[Family]:
     yield Family("costwarden_source_up", "gauge", "1 where the last refresh of a source succeeded, else 0.", ("source",))
     yield Family("costwarden_source_last_success_timestamp_seconds", "gauge", "When a source was last refreshed.", ("source",))
+    yield Family("costwarden_source_provider_info", "gauge", "1 for each provider that a source has bills of.", ("source", "provider"))
     yield Family("costwarden_source_stale_after_seconds", "gauge", "Time without a refresh after which a source is stale.", ("source",))
     yield Family("costwarden_source_data_newest_timestamp_seconds", "gauge", "End of the newest day in the data of a source.", ("source",))
     yield Family("costwarden_source_refresh_duration_seconds", "gauge", "Time that the last refresh of a source took.", ("source",))
@@ -262,6 +133,30 @@ def _sources() -> Iterator[Family]:
         ("source",),
     )
     yield Family("costwarden_source_parts", "gauge", "Files, objects or answers of a source by state.", ("source", "state"))
+
+
+def _limits() -> Iterator[Family]:
+    limits = {
+        "ai_spend_monthly_limit_usd": "AI cost a calendar month above which an alert fires.",
+        "cloud_cost_spike_limit_ratio": "Growth from one day to the next above which the cost of a cloud is a spike.",
+        "cloud_cost_spike_minimum_usd": "Daily cost below which growth is noise, not a spike.",
+        "cost_anomaly_limit_deviations": "Deviations from the expected cost above which a service's day or a tenant's hour is an anomaly.",
+        "cost_anomaly_minimum_usd": "Excess over the expected cost below which it is noise, not an anomaly.",
+        "ai_unsettled_limit_ratio": "Share of a budget that may be unsettled.",
+        "ai_capture_limit_ratio": "Share of an AI provider's bill that should be metered.",
+        "cloud_cost_attributed_limit_ratio": "Share of the month's usage and purchases that should be attributed.",
+        "cloud_cost_unattributed_minimum_usd": "Unattributed cost of a month below which a low share is no matter.",
+        "s3_bucket_size_limit_bytes": "Size above which a bucket is large.",
+        "kubernetes_pod_cpu_minimum_ratio": "Share of the CPU that a pod requests below which it is over-provisioned.",
+        "costwarden_price_data_age_limit_seconds": "Age above which published prices are old.",
+    }
+    yield from (Family(name, "gauge", words) for name, words in limits.items())
+
+
+def _notifications() -> Iterator[Family]:
+    yield Family("costwarden_notifications_total", "counter", "Deliveries of notifications, by how they ended.", ("receiver", "outcome"))
+    yield Family("costwarden_notification_queue_length", "gauge", "Notifications that wait for a delivery.", ("receiver", "state"))
+    yield Family("costwarden_notification_last_success_timestamp_seconds", "gauge", "When a receiver was last notified.", ("receiver",))
 
 
 def _health() -> Iterator[Family]:
@@ -299,6 +194,7 @@ def _health() -> Iterator[Family]:
     yield Family("costwarden_remediation_runs_total", "counter", "Runs of a playbook.", ("playbook", "outcome"))
     yield Family("costwarden_remediation_refused_total", "counter", "Runs of a playbook that the guard refused.", ("playbook", "reason"))
     yield Family("costwarden_remediation_mode", "gauge", "1, with the mode that remediation is in.", ("mode",))
+    yield Family("costwarden_remediation_kill_switch", "gauge", "1 where the kill switch is on: no playbook runs, else 0.")
 
 
 def _sinks() -> Iterator[Family]:
@@ -326,10 +222,24 @@ def _page() -> Iterator[Family]:
 
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for group in (_cloud, _providers, _attribution, _ai, _reconciliation, _guardrails, _sources, _health, _sinks, _page)
+    for group in (
+        cloud_families,
+        provider_families,
+        attribution_families,
+        baseline_families,
+        _ai,
+        _reconciliation,
+        _guardrails,
+        _sources,
+        _limits,
+        _health,
+        _sinks,
+        _notifications,
+        _page,
+    )
     for family in group()
 }
 """Every metric by name, in the order in which the document lists them."""
 
-PROVIDER_FAMILIES = tuple(family.name for family in _providers())
+PROVIDER_FAMILIES = tuple(family.name for family in provider_families())
 """What providers state beside their bills."""

@@ -30,7 +30,8 @@ Costs = dict[Labels, Decimal]
 Families = Iterator[tuple[Family, list[Sample]]]
 
 
-def _column(label: str) -> str:
+def charge_column(label: str) -> str:
+    """The column of the charges that a label shows."""
     return _COLUMNS.get(label, label)
 
 
@@ -56,7 +57,7 @@ class CloudCosts:
     def collect(self) -> Families:
         """Months, days and budgets as of today."""
         today = self._today()
-        columns = [_column(label) for label in self._family("aws_cost_daily_usd").foldable]
+        columns = [charge_column(label) for label in self._family("aws_cost_daily_usd").foldable]
         with self._read() as connection:
             months = by_month(costs_by_month(connection, self._basis, columns), today, self._months_kept)
             days = self._days(connection, columns, today)
@@ -67,7 +68,7 @@ class CloudCosts:
             yield self._family(f"{prefix}_cost_previous_day_usd"), _samples(days.previous, prefix)
             yield self._family(f"{prefix}_cost_daily_timestamp_seconds"), _samples(days.starts, prefix)
             yield self._family(f"{prefix}_budget_monthly_limit_usd"), _samples(_provider_limits(self._budgets), prefix)
-        limits = [((budget.name, budget.action, *_scope(budget)), float(budget.monthly_limit_usd)) for budget in self._budgets]
+        limits = [((budget.name, budget.action, *scope_values(budget)), float(budget.monthly_limit_usd)) for budget in self._budgets]
         yield FAMILIES["cloud_budget_limit_usd"], limits
         yield FAMILIES["cloud_budget_spent_usd"], spent
 
@@ -87,7 +88,7 @@ class CloudCosts:
 
     def _spent(self, connection: Connection, today: date) -> list[Sample]:
         spent = cloud_budgets_spent(connection, self._basis, self._budgets, today)
-        return [((budget.name, *_scope(budget)), float(cost)) for budget, cost in spent]
+        return [((budget.name, *scope_values(budget)), float(cost)) for budget, cost in spent]
 
 
 class _Days:
@@ -153,12 +154,13 @@ def cloud_budgets_spent(
         return []
     first = today.replace(day=1)
     last = _next_month(first) - _ONE_DAY
-    columns = [*(_column(label) for label in CLOUD_SCOPE), "charge_category"]
+    columns = [*(charge_column(label) for label in CLOUD_SCOPE), "charge_category"]
     rows = breakdown(connection, basis, columns, first=first, last=last, allocated=True)
-    return [(budget, _matching(rows, _scope(budget))) for budget in budgets]
+    return [(budget, _matching(rows, scope_values(budget))) for budget in budgets]
 
 
-def _scope(budget: CloudBudget) -> Labels:
+def scope_values(budget: CloudBudget) -> Labels:
+    """The scope of a budget in the order of `CLOUD_SCOPE`; empty is any."""
     return tuple([getattr(budget.scope, label) for label in CLOUD_SCOPE])
 
 
@@ -176,7 +178,7 @@ def _matching(rows: Iterable[tuple[Any, ...]], scope: Labels) -> Decimal:
 def _provider_limits(budgets: Iterable[CloudBudget]) -> Costs:
     limits: Costs = {}
     for budget in budgets:
-        provider, *others = _scope(budget)
+        provider, *others = scope_values(budget)
         if provider and not any(others):
             limits[provider,] = min(budget.monthly_limit_usd, limits.get((provider,), budget.monthly_limit_usd))
     return limits

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 
-from costwarden.metrics.bounds import Sample
+from costwarden.metrics.bounds import OTHER, Sample
 from costwarden.metrics.catalogue import FAMILIES, Family
 from costwarden.metrics.page import Collector
 
@@ -14,8 +14,11 @@ _FROM_ZERO = {
         ("denied", "budget_exceeded"),
         ("denied", "no_budget"),
         ("denied", "tenant_suspended"),
+        ("denied", "emergency_stop"),
         ("denied", "unknown_price"),
         ("denied", "event_id_conflict"),
+        ("failed", "ledger_unavailable"),
+        ("failed", "internal_error"),
     ),
     "ai_budget_denied_checks_total": (),
     "costwarden_http_rejected_requests_total": (),
@@ -25,8 +28,13 @@ _FROM_ZERO = {
     "costwarden_otlp_rejected_total": (),
     "costwarden_status_cache_requests_total": (("hit",), ("miss",), ("bypass",)),
     "costwarden_status_cache_errors_total": ((),),
+    "http_requests_total": (),
     "costwarden_webhook_alerts_total": (("queued",), ("repeated",), ("resolved",), ("ignored",), ("refused",)),
 }
+
+
+MOST_TENANT_SERIES = 50_000
+"""Tenants and statuses that requests are told apart by; what comes beyond is counted under `other`."""
 
 
 class Counts:
@@ -41,6 +49,15 @@ class Counts:
         with self._lock:
             series = self._counts[name]
             series[labels] = series.get(labels, 0) + by
+
+    def add_request(self, tenant_id: str, status: int) -> None:
+        """Count one answered request for a tenant. Whoever counts the tenants of the series must not find nobody among them."""
+        key = (tenant_id, str(status))
+        with self._lock:
+            series = self._counts["http_requests_total"]
+            if key not in series and len(series) >= MOST_TENANT_SERIES:
+                key = (OTHER, key[1])
+            series[key] = series.get(key, 0) + 1
 
     def collector(self) -> Collector:
         """For the page."""

@@ -29,9 +29,8 @@ def health_collector(ledger: Ledger, limits: AlertLimits, load_state: LoadState)
             "costwarden_ledger_up": float(ledger.writer.healthy),
             "costwarden_ledger_commits_total": float(ledger.writer.commits),
             "costwarden_ledger_write_errors_total": float(ledger.writer.write_errors),
-            "ai_spend_monthly_limit_usd": float(limits.ai_spend_monthly_limit_usd),
-            "cloud_cost_spike_limit_ratio": float(limits.cloud_cost_spike_limit_ratio),
-            "cloud_cost_spike_minimum_usd": float(limits.cloud_cost_spike_minimum_usd),
+            # Each is named as its metric is.
+            **{name: float(getattr(limits, name)) for name in AlertLimits.model_fields},
         }
         yield FAMILIES["costwarden_build_info"], [((__version__,), 1.0)]
         for name, value in figures.items():
@@ -40,8 +39,8 @@ def health_collector(ledger: Ledger, limits: AlertLimits, load_state: LoadState)
     return Collector("health", collect)
 
 
-def remediation_collector(read: Read, mode: Callable[[], str]) -> Collector:
-    """The collector of the remediation queue and its runs; `mode` gives the mode in force."""
+def remediation_collector(read: Read, mode: Callable[[], str], kill_switch: Callable[[], bool]) -> Collector:
+    """The collector of the remediation queue and its runs; `mode` gives the mode in force, `kill_switch` whether it is on."""
 
     def collect() -> Iterator[tuple[Family, list[Sample]]]:
         with read() as connection:
@@ -52,6 +51,7 @@ def remediation_collector(read: Read, mode: Callable[[], str]) -> Collector:
         yield FAMILIES["costwarden_remediation_runs_total"], _by_playbook(runs)
         yield FAMILIES["costwarden_remediation_refused_total"], _by_playbook(refused)
         yield FAMILIES["costwarden_remediation_mode"], [((mode(),), 1.0)]
+        yield FAMILIES["costwarden_remediation_kill_switch"], [((), float(kill_switch()))]
 
     return Collector("remediation", collect)
 

@@ -77,6 +77,25 @@ class AlertLimits(Settings):
     """Growth of a day's cloud cost over the day before (0.2 is 20 %) above which `CloudCostSpike` fires."""
     cloud_cost_spike_minimum_usd: Usd = Decimal(1)
     """Growth of a day that costs less than this is noise."""
+    cost_anomaly_limit_deviations: Price = Decimal(4)
+    """Deviations from what is expected of a service's day or a tenant's hour above which `CloudCostAnomaly` and `AISpendAnomaly` fire."""
+    cost_anomaly_minimum_usd: Usd = Decimal(10)
+    """An excess over the expected cost that is less than this is noise."""
+    ai_unsettled_limit_ratio: Price = Decimal("0.05")
+    """Share of a budget's limit that may be unsettled: above it `AIUnsettledSpend` fires."""
+    ai_capture_limit_ratio: Price = Decimal("0.9")
+    """Share of an AI provider's bill that should be metered: below it `AICaptureLow` fires."""
+    cloud_cost_attributed_limit_ratio: Price = Decimal("0.8")
+    """Share of the month's usage and purchases that should have a team, feature, tenant or environment: below it
+    `CloudCostUnattributed` fires."""
+    cloud_cost_unattributed_minimum_usd: Usd = Decimal(100)
+    """Unattributed cost of a month that is less than this is no matter."""
+    s3_bucket_size_limit_bytes: int = Field(default=10**12, ge=1)
+    """Bytes above which `S3BucketLarge` fires: a terabyte."""
+    kubernetes_pod_cpu_minimum_ratio: Price = Decimal("0.4")
+    """Share of the CPU that a pod requests: where it uses less for 6 hours, `OverprovisionedPod` fires."""
+    costwarden_price_data_age_limit_seconds: int = Field(default=60 * 86_400, ge=1)
+    """Age in seconds of the published prices above which `PriceDataOld` fires: 60 days."""
 
 
 class CloudScope(Settings):

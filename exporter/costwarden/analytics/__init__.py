@@ -1,0 +1,1 @@
+"""What a history lets one expect. Pure: no ledger, no clock, no configuration."""
