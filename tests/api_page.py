@@ -16,6 +16,7 @@ NOUNS = {
     "alerts": "Alerts",
     "audit": "Audit log",
     "remediation": "Remediation",
+    "notifications": "Notifications",
     "health": "Health",
     "server": "The server itself",
 }
@@ -28,6 +29,8 @@ EXAMPLE_PARTS = {
     "dimension": "model",
     "name": "tenant_id=acme,model=gpt-4o/month",
     "run_id": "20251115T120000-4f1c",
+    "receiver": "lead-sms",
+    "notification_id": "1",
 }
 
 EXAMPLE_QUERIES = {
@@ -37,6 +40,7 @@ EXAMPLE_QUERIES = {
     "/api/budgets": "scope=tenant&status=warning",
     "/api/alerts": "kind=threshold&limit=20",
     "/api/audit": "action=set_budget",
+    "/api/notifications": "state=failed",
     "/api/ai-budget/reservations": "state=unsettled",
 }
 

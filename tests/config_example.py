@@ -140,6 +140,12 @@ EXAMPLES: dict[str, Any] = {
             },
         ]
     },
+    "notifier": {
+        "receivers": [
+            {"name": "finance-mail", "url": {"file": "secrets/finance-mail"}},
+            {"name": "lead-sms", "url": {"env": "LEAD_SMS_URL"}},
+        ]
+    },
 }
 """What stands in lists, and in mappings of any keys. It cannot be a default, which is that there are none."""
 

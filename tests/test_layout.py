@@ -22,6 +22,7 @@ SERVICES = {
     "ledger",
     "metering",
     "metrics",
+    "notifier",
     "pricing",
     "reconciliation",
     "remediation",
@@ -51,6 +52,7 @@ MAY_IMPORT = {
     "reconciliation": {"config", "ledger", "budgets"},
     "metrics": {"config", "ledger", "budgets", "analytics", "reconciliation"},
     "remediation": {"config", "ledger", "artifacts"},
+    "notifier": {"config", "ledger", "remediation"},
     "reports": {"config", "ledger", "budgets", "analytics"},
     "client": {"metering"},
     "api": SERVICES,
@@ -61,7 +63,7 @@ MAY_IMPORT = {
 # Narrower than their part: pure arithmetic, and what config.py imports to know the keys.
 NARROWER = {"budgets.rules": set(), "reconciliation.lines": set(), "remediation.settings": {"artifacts"}}
 
-HEAVY = {"alembic", "azure", "boto3", "botocore", "duckdb", "genai_prices", "google", "kubernetes"}
+HEAVY = {"alembic", "apprise", "azure", "boto3", "botocore", "duckdb", "genai_prices", "google", "kubernetes"}
 """Half a second and more to import: where they are used, not where the module begins, so that `costwarden --help` answers at once."""
 
 

@@ -20,6 +20,7 @@ from costwarden.api.settings import LOOPBACK, AuthSettings, Role, Token
 from costwarden.budgets.settings import BudgetsSettings, Guardrail
 from costwarden.metering.settings import OtlpSettings
 from costwarden.metrics.settings import AlertLimits, CloudBudgets, MetricsSettings
+from costwarden.notifier.settings import NotifierSettings, url_mistake
 from costwarden.presets import PRESETS, with_preset
 from costwarden.pricing.settings import PricingSettings
 from costwarden.reconciliation.settings import ReconciliationSettings
@@ -108,6 +109,7 @@ class Config(Settings):
     metrics: MetricsSettings = MetricsSettings()
     alert_limits: AlertLimits = AlertLimits()
     remediation: RemediationSettings = RemediationSettings()
+    notifier: NotifierSettings = NotifierSettings()
 
     @field_validator("preset")
     @classmethod
@@ -286,8 +288,22 @@ def _jwt_mistakes(auth: AuthSettings, environ: Mapping[str, str]) -> list[str]:
     return [f"auth.jwt: the shared key is shorter than {least} bytes, and could be guessed (RFC 7518, 3.2)"] if length < least else []
 
 
+def receiver_mistakes(config: Config, environ: Mapping[str, str] = ENVIRONMENT) -> list[str]:
+    """A line for each receiver of the notifier whose URL cannot be read or used. No reason not to start: budgets are checked without
+    it, and each notification for that receiver fails, and says why. A reload is refused, for what is in force is better."""
+    mistakes = []
+    for receiver in config.notifier.receivers:
+        try:
+            mistake = url_mistake(reveal(receiver.url, environ))
+        except ConfigError as error:
+            mistake = str(error)
+        if mistake:
+            mistakes.append(f"notifier.receivers `{receiver.name}`: url: {mistake}")
+    return mistakes
+
+
 def check_secrets(config: Config, environ: Mapping[str, str] = ENVIRONMENT) -> None:
-    """Raises `ConfigError` with a line for each secret that cannot be read."""
+    """Raises `ConfigError` with a line for each secret that cannot be read, or cannot be used."""
     secrets = [(f"auth.tokens `{token.name}`", token.secret) for token in config.auth.tokens]
     secrets += [("database_password", config.database_password)] if config.database_password else []
     cache = config.budgets.status_cache

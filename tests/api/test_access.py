@@ -68,6 +68,10 @@ TABLE = {
     ("get", "/api/remediation/runs"): Row(WATCHERS, "server"),
     ("get", "/api/remediation/runs/{run_id}"): Row(WATCHERS, "server"),
     ("post", "/api/remediation/runs/{run_id}/approve"): Row(OPERATORS, "server"),
+    ("get", "/api/notifications"): Row(WATCHERS, "server"),
+    ("post", "/api/notifications/{receiver}"): Row({"alertmanager"}, "server", {"version": "4", "groupKey": "g", "alerts": []}),
+    ("get", "/api/notifications/{notification_id}/attempts"): Row(WATCHERS, "server"),
+    ("post", "/api/notifications/{notification_id}/retry"): Row(OPERATORS, "server"),
     ("get", "/api/health"): Row(WATCHERS, "server"),
     ("get", "/metrics"): Row(WATCHERS, "server"),
     ("post", "/-/reload"): Row({"admin"}, "server"),
@@ -129,6 +133,8 @@ def ask(server, method, template, tenant, token):
         dimension="tenant",
         name=f"tenant_id={tenant}/week",
         run_id="r1",
+        receiver="on-call",
+        notification_id="1",
     )
     row = TABLE[method, template]
     body = None if row.body is None else replaced(row.body, tenant)
@@ -258,14 +264,15 @@ def test_health_and_the_description_are_for_everybody(guarded, path):
     assert guarded.get(path, token="guessed").status_code == 200
 
 
-def test_without_credentials_everything_is_open_but_what_starts_a_script(server, problem_of):
+def test_without_credentials_everything_is_open_but_what_starts_a_script_or_tells_people(server, problem_of):
     server.set(5, "acme")
     for (method, template), row in TABLE.items():
-        if template != "/api/alerts/webhook":
+        if "alertmanager" not in row.roles or row.tenancy == "open":
             answer = server.request(method.upper(), template, json=replaced(row.body, "acme"), params=row.query)
             assert answer.status_code not in (401, 403), answer.text
-    problem = problem_of(server.post("/api/alerts/webhook", {"version": "4", "alerts": []}), 401, "unauthenticated")
-    assert problem["detail"] == "the webhook needs a token: configure one with the role `alertmanager` under `auth.tokens`"
+    for path in ("/api/alerts/webhook", "/api/notifications/on-call"):
+        problem = problem_of(server.post(path, {"version": "4", "alerts": []}), 401, "unauthenticated")
+        assert problem["detail"] == "the webhook needs a token: configure one with the role `alertmanager` under `auth.tokens`"
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", "Basic YWRtaW46", "admin-token", "Token admin-token", "Bearer\tadmin-token"])

@@ -40,7 +40,9 @@ def test_every_example_does_what_it_says(server_of, secret):
     last = [("/api/budgets/{name}", "delete"), ("/api/ai-budget/emergency-stop", "post"), ("/api/ai-budget/emergency-stop", "delete")]
     for key in [*(key for key in OPERATIONS if key not in last), *last]:
         path, method = key
-        token = "alertmanager-token" if path == "/api/alerts/webhook" else admin
+        token = "alertmanager-token" if OPERATIONS[key].permission == "alert" else admin
         answer = server.request(method.upper(), api_page.example_path(path, method), json=OPERATIONS[key].example, token=token)
-        expected = 404 if "{run_id}" in path else int(OPERATIONS[key].status)
+        # No run and no notification is there, and no receiver is configured: those of the notifier are in tests/notifier/.
+        nothing = "{run_id}" in path or path.startswith("/api/notifications/")
+        expected = 404 if nothing else int(OPERATIONS[key].status)
         assert answer.status_code == expected, (key, answer.text)

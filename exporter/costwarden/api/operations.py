@@ -7,6 +7,7 @@ import msgspec
 from costwarden.api import answers
 from costwarden.api.budgets import BudgetChange, BudgetLimits, NewBudget
 from costwarden.api.health import Health, HealthReport
+from costwarden.api.notifications import AcceptedAnswer, NotificationPage, NotificationWithAttempts, RetryAnswer
 from costwarden.api.usage import UsageEvents
 from costwarden.budgets.requests import (
     CheckRequest,
@@ -225,6 +226,39 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("/api/remediation/runs/{run_id}/approve", "post"): Operation(
         summary="Let a planned run act", permission="oversee", answer=answers.Approval, refusals=("404", "409")
+    ),
+    ("/api/notifications", "get"): Operation(
+        summary="What receivers were told, and what they are still to be told, the newest first",
+        permission="inspect",
+        answer=NotificationPage,
+        refusals=("404", "422"),
+    ),
+    ("/api/notifications/{receiver}", "post"): Operation(
+        summary="Alertmanager's webhook, version 4, for one receiver of the notifier: kept now, delivered afterwards",
+        permission="alert",
+        body=dict[str, Any],
+        answer=AcceptedAnswer,
+        status="202",
+        refusals=("404",),
+        example={
+            "version": "4",
+            "groupKey": "g",
+            "alerts": [
+                {
+                    "status": "firing",
+                    "labels": {"alertname": "CloudCostSpike", "severity": "warning"},
+                    "annotations": {"summary": "aws costs twice as much as a week ago"},
+                    "startsAt": "2025-11-15T11:59:00Z",
+                    "fingerprint": "0123456789abcdef",
+                }
+            ],
+        },
+    ),
+    ("/api/notifications/{notification_id}/attempts", "get"): Operation(
+        summary="A notification with each attempt at it", permission="inspect", answer=NotificationWithAttempts, refusals=("404",)
+    ),
+    ("/api/notifications/{notification_id}/retry", "post"): Operation(
+        summary="Try a notification again that was given up", permission="oversee", answer=RetryAnswer, refusals=("404", "409")
     ),
     ("/api/health", "get"): Operation(summary="How each part is", permission="inspect", answer=HealthReport),
     ("/healthz", "get"): Operation(summary="The process answers", answer=Health),

@@ -19,6 +19,7 @@ from costwarden.api.callers import Caller
 from costwarden.api.costs import COLUMNS, CloudCostsQuery, CostsApi, CostsFilter, CostsQuery, Dimension, SummaryQuery
 from costwarden.api.health import HealthApi
 from costwarden.api.hot import Answer, Handler, Receive, Scope, json_answer, read_body
+from costwarden.api.notifications import NotificationsApi, NotificationsQuery
 from costwarden.api.openapi import describe
 from costwarden.api.operations import OPERATIONS
 from costwarden.api.otlp import OtlpApi
@@ -32,6 +33,7 @@ from costwarden.budgets.service import BudgetService
 from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
+from costwarden.notifier.settings import NotifierSettings
 from costwarden.remediation.intake import InvalidWebhook, accept_async
 
 __all__ = ["create_api", "journal_answer", "run_answer", "time_answer"]
@@ -66,6 +68,7 @@ def create_api(
     zone: ZoneInfo,
     now: Callable[[], int],
     otlp: OtlpApi | None = None,
+    notifier: Callable[[], NotifierSettings] = NotifierSettings,
     access_log: bool = False,
 ) -> Asgi:
     """The ASGI application. `reload` raises `Problem`; `approve(run_id, actor)` raises `LookupError` or `DecisionRefused`."""
@@ -126,6 +129,7 @@ def create_api(
     _budget_routes(api, BudgetsApi(ledger, service, zone, now))
     _alert_routes(api, AlertsApi(ledger))
     _remediation_routes(api, RemediationApi(ledger, approve))
+    _notification_routes(api, NotificationsApi(ledger, notifier, wake_worker, now))
     _health_routes(api, HealthApi(ledger, page, service, now))
     # OTLP has a specification of its own, errors included.
     served = {(path, method.lower()) for method, path in hot if not path.startswith("/v1/")}
@@ -286,6 +290,25 @@ def _remediation_routes(api: FastAPI, remediation: RemediationApi) -> None:
     @api.post("/api/remediation/runs/{run_id}/approve")
     def approve(run_id: str, caller: Admitted) -> Response:
         return json_response(remediation.approve(caller, run_id))
+
+
+def _notification_routes(api: FastAPI, notifications: NotificationsApi) -> None:
+    @api.get("/api/notifications")
+    def page(_: Admitted, query: Annotated[NotificationsQuery, Query()]) -> Response:
+        return json_response(notifications.page(query))
+
+    @api.post("/api/notifications/{receiver}")
+    async def accept(receiver: str, request: Request, _: Admitted) -> Response:
+        body = await read_body(request.scope, request.receive, WEBHOOK_MAX_BYTES)
+        return json_response(await notifications.accept(receiver, body), 202)
+
+    @api.get("/api/notifications/{notification_id}/attempts")
+    def attempts(notification_id: str, _: Admitted) -> Response:
+        return json_response(notifications.notification(notification_id))
+
+    @api.post("/api/notifications/{notification_id}/retry")
+    def retry(notification_id: str, caller: Admitted) -> Response:
+        return json_response(notifications.retry(caller, notification_id))
 
 
 def _health_routes(api: FastAPI, health: HealthApi) -> None:

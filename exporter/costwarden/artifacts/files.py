@@ -3,13 +3,13 @@
 In the wheel they lie in `costwarden/share/`; in a checkout, which an editable install points at, in the project's own folders.
 """
 
-import shutil
+import tempfile
 from pathlib import Path
 
 FOLDERS = ("alertmanager", "alerts", "dashboards", "scripts")
 """What ships; pyproject.toml names the same folders to the wheel, and a test compares."""
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class ArtifactError(Exception):
@@ -47,34 +47,25 @@ def list_artifacts(root: Path | None = None) -> list[Path]:
     return sorted(path.relative_to(root) for path in files)
 
 
-def export_artifacts(directory: Path, *, force: bool = False, root: Path | None = None) -> list[Path]:
-    """Copies every artefact into `directory`, made where absent, and returns the paths written, relative to it.
+def write_artifact(target: Path, content: bytes) -> None:
+    """Write one file as a whole or not at all, its folders made where absent. Raises `ArtifactError`.
 
-    A file that is there with the same content is left alone. Raises `ArtifactError`, before anything is written, where one is there
-    with another content (unless `force`), or where `directory` cannot hold them.
+    Half a file would look like an edit of yours, and the next upgrade would keep it so. Where `target` is a symbolic link, the file that
+    it points at is the one that is written.
     """
-    root = root or artifacts_root()
-    wanted = [path for path in list_artifacts(root) if not _is_same(root / path, directory / path)]
-    changed = [path for path in wanted if (directory / path).exists()]
-    if changed and not force:
-        names = ", ".join(str(directory / path) for path in changed[:3])
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise ArtifactError(f"would overwrite {names}{more}: export into an empty folder, or force it")
+    partial = None
     try:
-        for path in wanted:
-            _copy(root / path, directory / path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target = target.resolve()
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+            partial = Path(file.name)
+            file.write(content)
+        # Installers need not keep the executable bit of a data file; the first line says what is a program.
+        partial.chmod(0o755 if content.startswith(b"#!") else 0o644)
+        partial.replace(target)
     except OSError as error:
-        raise ArtifactError(f"cannot export into {directory}: {error}") from error
-    return wanted
-
-
-def _is_same(shipped: Path, there: Path) -> bool:
-    return there.is_file() and there.read_bytes() == shipped.read_bytes()
-
-
-def _copy(shipped: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(shipped, target)
-    # Installers need not keep the executable bit of a data file; the first line says what is a program.
-    with shipped.open("rb") as content:
-        target.chmod(0o755 if content.read(2) == b"#!" else 0o644)
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        raise ArtifactError(f"cannot write {target}: {error.strerror}") from error
+    except RuntimeError as error:  # Links that go round, before Python 3.13.
+        raise ArtifactError(f"cannot write {target}: {error}") from error

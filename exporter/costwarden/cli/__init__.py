@@ -24,9 +24,10 @@ COMMANDS = {
     "audit": ("costwarden.cli.audit", "audit", "Show who changed what and when."),
     "rejected": ("costwarden.cli.rejected", "rejected", "List the rows of bills that could not be read."),
     "remediate": ("costwarden.cli.remediate", "remediate", "List, show, approve and restore remediation runs."),
+    "notifications": ("costwarden.cli.notifications", "notifications", "List, show and retry notifications, and try a receiver."),
     "backfill": ("costwarden.cli.backfill", "backfill", "Write the history of the ledger for Prometheus."),
     "cloudwatch": ("costwarden.cli.cloudwatch", "cloudwatch", "Show what is sent to CloudWatch; dashboard and alarms there."),
-    "artifacts": ("costwarden.cli.artifacts", "artifacts", "Find and export rules, dashboards, routes and scripts."),
+    "artifacts": ("costwarden.cli.artifacts", "artifacts", "Find, export and upgrade rules, dashboards, routes and scripts."),
 }
 """Command -> module, name in it, help: a module is imported when its command is called."""
 

@@ -1,16 +1,40 @@
 """`costwarden artifacts`: rules, dashboards, routes and scripts that ship beside the package."""
 
-from pathlib import Path
+import tempfile
+from collections import Counter
+from pathlib import Path, PurePath
+from typing import Any
 
 import click
 
-from costwarden.artifacts import ArtifactError, artifact_path, artifacts_root, export_artifacts, list_artifacts
-from costwarden.cli.options import format_option, print_json
+from costwarden import __version__
+from costwarden.artifacts import ArtifactError, artifact_path, artifacts_root, export_artifacts, list_artifacts, shipped_files
+from costwarden.artifacts.exported import Change, Export, apply_changes, difference, read_record, upgrade_changes
+from costwarden.cli.options import format_option, print_json, printable
+
+MEANS = {
+    "changed": "changed by the upgrade; you have left it alone",
+    "merged": "changed by the upgrade and by you, at different places",
+    "conflict": "changed by the upgrade and by you, at the same place",
+    "added": "new",
+    "removed": "not shipped any more; you have left it alone",
+    "edited": "edited by you; the upgrade does not touch it",
+    "deleted": "deleted by you; it stays away",
+}
+"""What becomes of a file, in words."""
+
+values_option = click.option(
+    "--values",
+    "values_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your receivers and addresses (alertmanager/values.yaml explains them); routes and rules are rendered for them.",
+)
+directory_argument = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 
 
 @click.group()
 def artifacts() -> None:
-    """Find and export rules, dashboards, routes and scripts."""
+    """Find, export and upgrade rules, dashboards, routes and scripts."""
 
 
 @artifacts.command("list")
@@ -38,12 +62,109 @@ def path(name: str | None) -> None:
 
 
 @artifacts.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@directory_argument
+@values_option
 @click.option("--force", is_flag=True, help="Overwrite files that were changed.")
-def export(directory: Path, force: bool) -> None:
+def export(directory: Path, values_path: Path | None, force: bool) -> None:
     """Copy everything that ships into DIRECTORY; a file that was changed there is kept unless --force."""
+    text = _text(values_path)
     try:
-        written = export_artifacts(directory, force=force)
+        written = export_artifacts(directory, _files(values_path), values=text, force=force)
     except ArtifactError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{directory}: {len(written)} files written")
+
+
+@artifacts.command()
+@directory_argument
+@values_option
+@format_option
+def diff(directory: Path, values_path: Path | None, output: str) -> None:
+    """Show what an upgrade would change in an exported and edited copy; exit code 1 where it would change anything, 2 on trouble.
+
+    Values are those of the export unless given anew.
+    """
+    record, found, _, _ = _upgrade(directory, values_path)
+    changes = [change for change in found if change.kind not in ("edited", "deleted")]
+    if output == "json":
+        print_json({"from": record.version, "to": __version__, "files": [_as_json(change) for change in found]})
+    else:
+        click.echo(f"{directory}: exported by costwarden {record.version}, this is {__version__}")
+        for change in found:
+            click.echo(f"{printable(change.path.as_posix())}: {MEANS[change.kind]}")
+        for change in changes:
+            click.echo(f"\n{difference(change)}", nl=False)
+    raise SystemExit(1 if changes else 0)
+
+
+@artifacts.command()
+@directory_argument
+@values_option
+def upgrade(directory: Path, values_path: Path | None) -> None:
+    """Bring an exported copy to this version and keep your edits; exit code 1 where they meet those of the upgrade.
+
+    Of a file in which they do, your text stays and this version's is put beside it as FILE.new.
+    """
+    record, found, files, text = _upgrade(directory, values_path)
+    try:
+        apply_changes(directory, found, files, text)
+    except ArtifactError as error:
+        raise click.ClickException(str(error)) from None
+    counts: Counter[str] = Counter(change.kind for change in found)
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in MEANS if counts[kind]) or "nothing to do"
+    click.echo(f"{directory}: from {record.version} to {__version__}: {told}")
+    conflicts = [change for change in found if change.kind == "conflict"]
+    for change in conflicts:
+        click.echo(f"{printable(change.path.as_posix())}: {MEANS['conflict']}: see {change.path.name}.new", err=True)
+    raise SystemExit(1 if conflicts else 0)
+
+
+class Trouble(click.ClickException):
+    """As of `diff`: 1 is a difference, 2 that there is no telling."""
+
+    exit_code = 2
+
+
+def _upgrade(directory: Path, values_path: Path | None) -> tuple[Export, list[Change], dict[PurePath, bytes], str]:
+    """What was exported, what an upgrade does, this version's files, and the text of the values that they are rendered for."""
+    try:
+        record = read_record(directory)
+        text = _text(values_path) if values_path else record.values
+        files = _files(values_path) if values_path else _files_of(text)
+        return record, list(upgrade_changes(directory, record, files)), files, text
+    except ArtifactError as error:
+        raise Trouble(str(error)) from None
+    except click.ClickException as error:
+        raise Trouble(error.message) from None
+
+
+def _text(values_path: Path | None) -> str:
+    try:
+        return values_path.read_text(encoding="utf-8") if values_path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{values_path}: cannot be read: {error}") from None
+
+
+def _files_of(text: str) -> dict[PurePath, bytes]:
+    """This version's files for the values that an export was made with."""
+    if not text:
+        return _files(None)
+    with tempfile.TemporaryDirectory() as folder:
+        values_path = Path(folder) / "values.yaml"
+        values_path.write_text(text, encoding="utf-8")
+        return _files(values_path)
+
+
+def _files(values_path: Path | None) -> dict[PurePath, bytes]:
+    from costwarden.artifacts.rendering import rendered_from
+    from costwarden.artifacts.values import ValuesError
+
+    try:
+        root = artifacts_root()
+        return shipped_files(root, rendered_from(values_path, root) if values_path else {})
+    except (ArtifactError, ValuesError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _as_json(change: Change) -> dict[str, Any]:
+    return {"path": change.path.as_posix(), "kind": change.kind, "diff": difference(change)}

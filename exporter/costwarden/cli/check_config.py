@@ -12,7 +12,7 @@ import yaml
 
 from costwarden.cli.options import config_option, dollars, load
 from costwarden.cli.sources import predictions
-from costwarden.config import Config, ConfigError, check_secrets, source_secret_mistakes
+from costwarden.config import Config, ConfigError, check_secrets, receiver_mistakes, source_secret_mistakes
 
 _CENT = Decimal("0.01")
 
@@ -26,7 +26,7 @@ _SECRET = re.compile("password|passwd|pwd|secret|token", re.IGNORECASE)
 def check_config(config_path: Path, effective: bool) -> None:
     """Check a configuration file: every key, value and secret. Exit code 1 and a line for each mistake where it is not usable."""
     config = load(config_path)
-    mistakes = source_secret_mistakes(config)
+    mistakes = [*receiver_mistakes(config), *source_secret_mistakes(config)]
     try:
         check_secrets(config)
     except ConfigError as error:

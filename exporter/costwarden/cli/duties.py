@@ -1,5 +1,5 @@
-"""What one process does for all that share a ledger: it reads the sources, runs the playbooks, sends to CloudWatch, and makes room for
-the months to come."""
+"""What one process does for all that share a ledger: it reads the sources, runs the playbooks, delivers notifications, sends to CloudWatch,
+and makes room for the months to come."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from costwarden.config import Config
 from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.ledger.partitions import make_partitions
 from costwarden.model import MICROS_PER_SECOND
+from costwarden.notifier.worker import NotificationWorker
 from costwarden.remediation.worker import Worker
 from costwarden.sinks.cloudwatch import CloudwatchSink
 from costwarden.sync import Scheduler
@@ -26,12 +27,15 @@ log = structlog.get_logger(__name__)
 
 
 class Duties:
-    """Scheduler, sink and remediation worker, running while this process leads. Of an SQLite ledger's server that is always."""
+    """Scheduler, sink, notifier and remediation worker, running while this process leads. Of an SQLite ledger's server that is always."""
 
-    def __init__(self, ledger: Ledger, scheduler: Scheduler, sink: CloudwatchSink, new_worker: Callable[[], Worker]) -> None:
+    def __init__(
+        self, ledger: Ledger, scheduler: Scheduler, sink: CloudwatchSink, notifier: NotificationWorker, new_worker: Callable[[], Worker]
+    ) -> None:
         self._ledger = ledger
         self._scheduler = scheduler
         self._sink = sink
+        self._notifier = notifier
         self._new_worker = new_worker
         self._worker: Worker | None = None
         self._partitions_due = 0
@@ -54,6 +58,7 @@ class Duties:
         """Something was queued or approved. Where another replica has the duties it looks for itself, every second."""
         if (worker := self._worker) is not None:
             worker.wake()
+            self._notifier.wake()
 
     def configure(self, config: Config) -> None:
         """Read the sources of `config` from now on, at once."""
@@ -81,6 +86,7 @@ class Duties:
             self._worker = worker
             self._scheduler.start()
             self._sink.start()
+            self._notifier.start()
             if self._ledger.shared:
                 log.info("this replica reads the sources and runs the playbooks now")
         elif not leads and self._worker is not None:
@@ -91,5 +97,6 @@ class Duties:
         worker, self._worker = self._worker, None
         self._scheduler.stop()
         self._sink.stop()
+        self._notifier.stop()
         if worker is not None and not worker.stop():
             log.warning("a shutdown script still acts; its run will show as interrupted")

@@ -31,10 +31,11 @@ from costwarden.cli.duties import Duties
 from costwarden.cli.listen import CannotListen, listen, uvicorn_config
 from costwarden.cli.logs import configure_logs
 from costwarden.cli.options import config_option, load, now
-from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, check_secrets, load_config, reveal
+from costwarden.config import ENVIRONMENT, Config, ConfigError, check_reload, check_secrets, load_config, receiver_mistakes, reveal
 from costwarden.ledger import Ledger, LedgerError, LedgerUnavailable
 from costwarden.metrics.counts import Counts
 from costwarden.metrics.page import Page
+from costwarden.notifier.worker import NotificationWorker
 from costwarden.pricing import PriceBook, PriceRefresh
 from costwarden.remediation.decisions import approve_run
 from costwarden.remediation.worker import Worker
@@ -78,7 +79,8 @@ class Server:
             open_it = partial(open_for_ledger, self._ledger, reveal=reveal, now=now)
             scheduler = Scheduler(self._ledger, config.sources, config.attribution, config.exchange_rates, now=now, open_source=open_it)
             sink = CloudwatchSink(self._ledger, config.cloudwatch, now)
-            self._duties = Duties(self._ledger, scheduler, sink, self._new_worker)
+            notifier = NotificationWorker(self._ledger, lambda: self.config.notifier, reveal=reveal, now=now)
+            self._duties = Duties(self._ledger, scheduler, sink, notifier, self._new_worker)
         except BaseException:
             self._ledger.close()
             raise
@@ -96,6 +98,7 @@ class Server:
             reload=self.reload,
             wake_worker=self._duties.wake,
             approve=self._approve,
+            notifier=lambda: self.config.notifier,
             lifespan=self._lifespan,
             now=now,
         )
@@ -169,6 +172,8 @@ class Server:
         config = load_config(self._path)
         check_reload(self.config, config)
         check_secrets(config)
+        if mistakes := receiver_mistakes(config):
+            raise ConfigError("\n".join(mistakes))
         prices = PriceBook(config.pricing) if config.pricing != self.config.pricing else self._service.prices
         try:
             self._service.configure(config.enforced_budgets, prices)
@@ -192,6 +197,11 @@ class Server:
             return  # logged, and a metric says so
 
 
+def _warn_of_receivers(config: Config) -> None:
+    for mistake in receiver_mistakes(config):
+        log.warning("a receiver of the notifier cannot be told", reason=mistake)
+
+
 @click.command()
 @config_option
 def serve(config_path: Path) -> None:
@@ -203,6 +213,7 @@ def serve(config_path: Path) -> None:
         check_secrets(config)
         listening = listen(config.server.host, config.server.port)
         server = Server(config_path, config)
+        _warn_of_receivers(config)
     except (ConfigError, LedgerError, LedgerUnavailable, CannotListen) as error:
         raise click.ClickException(str(error)) from None
     # What is loaded by now lives as long as the process; looking through it at every collection would cost each check its share.

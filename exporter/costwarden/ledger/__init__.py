@@ -22,7 +22,7 @@ __all__ = ["Connection", "Ledger", "LedgerError", "LedgerUnavailable"]
 
 T = TypeVar("T")
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest migration; a test compares it with `migrations/versions/`."""
 
 

@@ -1,5 +1,6 @@
 """Budgets, what their periods have spent, and the reservations that are not settled."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
-from costwarden.ledger.bulk import delete_keys, insert_rows, postgresql_driver, read_keys, total_of, upsert
+from costwarden.ledger.bulk import delete_keys, insert_rows, postgresql_driver, read_keys
 from costwarden.ledger.locks import lock_budgets
 from costwarden.ledger.schema import book_changes, budget_periods, budgets, reservations, suspended_tenants, thresholds_crossed
-from costwarden.ledger.usage import spend_between
+from costwarden.ledger.scopes import Scope, sums_by_scope
+from costwarden.ledger.usage import spends_between
 from costwarden.model import DIMENSIONS
 
 RESERVATION_COLUMNS = ("reservation_id", "event_id", "created_at", "expires_at", "state", "estimate", *DIMENSIONS, "kind", "settled")
@@ -25,6 +27,22 @@ PERIOD_COLUMNS = (
     "unsettled",
     "period_end",
     "reset_at",
+)
+_SCOPE_AND_PERIOD = (*DIMENSIONS, "period")
+_BUDGET_COLUMNS = (
+    "budget",
+    *_SCOPE_AND_PERIOD,
+    "limit_nanos",
+    "soft_limit_ratio",
+    "thresholds",
+    "action",
+    "origin",
+    "tier",
+    "created_at",
+    "updated_at",
+)
+_ON_BUDGET = "ON CONFLICT (budget) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in _BUDGET_COLUMNS if name not in ("budget", "created_at")
 )
 _PERIOD_KEY = ("budget", "period_start")
 _ON_PERIOD = "ON CONFLICT (budget, period_start) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in PERIOD_COLUMNS[2:])
@@ -117,33 +135,56 @@ def _thresholds(text: str) -> tuple[str, ...]:
 
 def put_budget(connection: Connection, row: BudgetRow, period_start: int, period_end: int, now: int) -> None:
     """Write a budget, new or changed; what its scope has spent in the current period counts from the first moment."""
+    put_budgets(connection, [(row, period_start, period_end)], now)
+
+
+def put_budgets(connection: Connection, wanted: Sequence[tuple[BudgetRow, int, int]], now: int) -> None:
+    """`put_budget` of many (row, period_start, period_end), each name once.
+
+    The number of statements hardly grows with theirs: on SQLite checks wait meanwhile, and they give up after `BUSY_TIMEOUT_SECONDS`.
+    """
     lock_budgets(connection)
-    known = read_budget(connection, row.budget)
-    values = {
-        "budget": row.budget,
-        **dict(zip(DIMENSIONS, row.scope, strict=True)),
-        "period": row.period,
-        "limit_nanos": row.limit,
-        "soft_limit_ratio": row.soft_limit_ratio,
-        "thresholds": msgspec.json.encode(row.thresholds).decode(),
-        "action": row.action,
-        "origin": row.origin,
-        "tier": row.tier,
-        "created_at": now,
-        "updated_at": now,
-    }
-    changed = {name: value for name, value in values.items() if name not in ("budget", "created_at")}
-    connection.execute(upsert(connection, budgets).values(values).on_conflict_do_update(index_elements=["budget"], set_=changed))
-    if known is None or (known.scope, known.period) != (row.scope, row.period):
-        connection.execute(delete(budget_periods).where(budget_periods.c.budget == row.budget))
-        connection.execute(delete(thresholds_crossed).where(thresholds_crossed.c.budget == row.budget))
-        write_periods(connection, [count_period(connection, row.budget, row.scope, period_start, period_end)])
+    # Everybody locks in the order of the key.
+    wanted = sorted(wanted, key=lambda each: each[0].budget)
+    found = read_keys(connection, budgets, ("budget",), ("budget", *_SCOPE_AND_PERIOD), [(row.budget,) for row, _, _ in wanted])
+    known = {name: scope_and_period for name, *scope_and_period in found}
+    rows = [
+        (
+            row.budget,
+            *row.scope,
+            row.period,
+            row.limit,
+            row.soft_limit_ratio,
+            msgspec.json.encode(row.thresholds).decode(),
+            row.action,
+            row.origin,
+            row.tier,
+            now,
+            now,
+        )
+        for row, _, _ in wanted
+    ]
+    insert_rows(connection, budgets, _BUDGET_COLUMNS, rows, _ON_BUDGET)
+    moved = [(row, start, end) for row, start, end in wanted if known.get(row.budget) != [*row.scope, row.period]]
+    names = [row.budget for row, _, _ in moved]
+    delete_keys(connection, budget_periods, "budget", names)
+    delete_keys(connection, thresholds_crossed, "budget", names)
+    by_bounds: dict[tuple[int, int], list[BudgetRow]] = defaultdict(list)
+    for row, start, end in moved:
+        by_bounds[start, end].append(row)
+    for (start, end), alike in by_bounds.items():
+        write_periods(connection, count_periods(connection, [(row.budget, row.scope) for row in alike], start, end))
 
 
 def delete_budget(connection: Connection, budget: str) -> None:
     """Remove a budget; its periods' figures stay, as history."""
+    delete_budgets(connection, [budget])
+
+
+def delete_budgets(connection: Connection, names: Sequence[str]) -> None:
+    """`delete_budget` of many."""
     lock_budgets(connection)
-    connection.execute(delete(budgets).where(budgets.c.budget == budget))
+    delete_keys(connection, budgets, "budget", names)
 
 
 def newest_change(connection: Connection) -> int:
@@ -166,15 +207,26 @@ def note_figures(connection: Connection) -> None:
 # --- periods -------------------------------------------------------------------------------------------------------------------
 
 
-def count_period(connection: Connection, budget: str, scope: Sequence[str], start: int, end: int) -> tuple[Any, ...]:
+def count_period(connection: Connection, budget: str, scope: Scope, start: int, end: int) -> tuple[Any, ...]:
     """A period's row, in the order of `PERIOD_COLUMNS`, from the usage and the reservations that fall into it."""
-    spend = spend_between(connection, scope, start, end)
-    matches = [reservations.c[name] == value for name, value in zip(DIMENSIONS, scope, strict=True) if value]
-    within = (reservations.c.created_at >= start, reservations.c.created_at < end, *matches)
-    held = select(reservations.c.state, total_of(reservations.c.estimate)).where(*within).group_by(reservations.c.state)
-    by_state = {row[0]: row[1] for row in connection.execute(held)}
-    figures = (spend.cost, spend.input_tokens, spend.output_tokens, spend.requests)
-    return (budget, start, *figures, by_state.get("open", 0), by_state.get("unsettled", 0), end, 0)
+    return count_periods(connection, [(budget, scope)], start, end)[0]
+
+
+def count_periods(connection: Connection, named: Sequence[tuple[str, Scope]], start: int, end: int) -> list[tuple[Any, ...]]:
+    """`count_period` of many budgets (name, scope) whose periods are the same time, in hardly more statements."""
+    scopes = {scope for _, scope in named}
+    spends = spends_between(connection, scopes, start, end)
+    within = (reservations.c.created_at >= start, reservations.c.created_at < end)
+    held = [
+        sums_by_scope(connection, scopes, reservations, ("estimate",), reservations.c.state == state, *within)
+        for state in ("open", "unsettled")
+    ]
+    rows = []
+    for budget, scope in named:
+        spend = spends[scope]
+        figures = (spend.cost, spend.input_tokens, spend.output_tokens, spend.requests)
+        rows.append((budget, start, *figures, *(sums[scope][0] for sums in held), end, 0))
+    return rows
 
 
 def write_periods(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -176,23 +176,29 @@ def mark_resolved(connection: Connection, ends: Sequence[Resolved], *, now: int)
 # --- the worker ----------------------------------------------------------------------------------------------------------------
 
 
-def has_queued(connection: Connection) -> bool:
-    """Whether anything waits for the worker."""
-    query = select(remediation_queue.c.queue_id).where(remediation_queue.c.state == "queued").limit(1)
-    return connection.execute(query).first() is not None
-
-
-def take(connection: Connection, *, busy: Mapping[int, str], now: int) -> tuple[QueueItem, Run] | None:
-    """The oldest queued item that is free, with its run: the one it had before a crash or an approval, else a new one.
+def next_free(connection: Connection, busy: Mapping[int, str]) -> QueueItem | None:
+    """The oldest queued item that is free; None where there is none.
 
     `busy` is what is being worked on, queue id -> action: neither such an item is free, nor another of such an action.
     """
-    query = select(remediation_queue).where(remediation_queue.c.state == "queued").order_by(remediation_queue.c.queue_id)
-    for row in connection.execute(query):
-        item = _item(row)
-        if item.queue_id not in busy and item.action not in busy.values():
-            break
-    else:
+    query = (
+        select(remediation_queue)
+        .where(
+            remediation_queue.c.state == "queued",
+            remediation_queue.c.queue_id.not_in(list(busy)),
+            remediation_queue.c.action.not_in(set(busy.values())),
+        )
+        .order_by(remediation_queue.c.queue_id)
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _item(row)
+
+
+def take(connection: Connection, *, busy: Mapping[int, str], now: int) -> tuple[QueueItem, Run] | None:
+    """`next_free` with its run: the one it had before a crash or an approval, else a new one."""
+    item = next_free(connection, busy)
+    if item is None:
         return None
     if item.run_id:
         return item, read_run(connection, item.run_id)

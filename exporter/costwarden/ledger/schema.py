@@ -25,6 +25,7 @@ from costwarden.ledger.schema_bills import (
     source_state,
     staged_charges,
 )
+from costwarden.ledger.schema_notifications import notification_attempts, notification_totals, notifications
 from costwarden.model import DIMENSIONS, TOKEN_CLASSES
 
 __all__ = [
@@ -40,6 +41,9 @@ __all__ = [
     "charges",
     "guardrail_breaches",
     "journal",
+    "notification_attempts",
+    "notification_totals",
+    "notifications",
     "provider_budgets",
     "provider_figures",
     "provider_usage",

@@ -101,6 +101,11 @@ def admit(connection: Connection, settings: RemediationSettings, item: QueueItem
     if acted and now - acted < playbook.cooldown_seconds * MICROS_PER_SECOND:
         since = (now - acted) // MICROS_PER_SECOND
         raise Refusal("cooldown", f"acted for this alert {since} s ago; the cool-down is {playbook.cooldown_seconds} s")
+    # Before a plan is made: a thousand alerts at once must not start a thousand scripts, to refuse what each of them plans.
+    recent = targets_acted_on(connection, playbook.name, now - HOUR)
+    if recent >= playbook.max_targets_per_hour:
+        limit = f"max_targets_per_hour is {playbook.max_targets_per_hour}"
+        raise Refusal("hourly_limit", f"acted on {recent} targets in the last hour; {limit}")
     return Admission(playbook, mode, _parameters(playbook, item.labels))
 
 

@@ -49,6 +49,10 @@ class Delivery(msgspec.Struct, frozen=True):
     group_key: str
     alerts: tuple[Alert, ...]
     problems: tuple[str, ...]
+    truncated: int = 0
+    """Alerts that the sender has left out (`max_alerts`)."""
+    external_url: str = ""
+    """Alertmanager's own page."""
 
 
 class IntakeResult(msgspec.Struct, frozen=True):
@@ -71,6 +75,8 @@ class _Envelope(msgspec.Struct):
     version: str
     alerts: list[msgspec.Raw]
     groupKey: str = ""  # noqa: N815 (Alertmanager's name)
+    truncatedAlerts: int = 0  # noqa: N815
+    externalURL: str = ""  # noqa: N815
 
 
 class _Member(msgspec.Struct):
@@ -126,7 +132,7 @@ def parse_webhook(payload: bytes) -> Delivery:
             alerts.append(_alert(_MEMBER.decode(raw)))
         except (ValueError, RecursionError) as error:  # msgspec's errors and the rules of _alert
             problems.append(f"alerts[{position}]: {error}")
-    return Delivery(envelope.groupKey, tuple(alerts), tuple(problems))
+    return Delivery(envelope.groupKey, tuple(alerts), tuple(problems), envelope.truncatedAlerts, envelope.externalURL)
 
 
 def record_delivery(connection: Connection, delivery: Delivery, now: int) -> IntakeResult:

@@ -8,7 +8,7 @@ import structlog
 
 from costwarden.ledger import Connection, Ledger, LedgerUnavailable
 from costwarden.ledger.journal import append_journal
-from costwarden.ledger.remediation import QueueItem, Run, finish, has_queued, interrupt_running, take, waiting_for_approval
+from costwarden.ledger.remediation import QueueItem, Run, finish, interrupt_running, next_free, take, waiting_for_approval
 from costwarden.model import MICROS_PER_SECOND
 from costwarden.remediation.decisions import refuse
 from costwarden.remediation.execution import Execution, Interrupted
@@ -88,10 +88,11 @@ class Worker:
         return True
 
     def _take(self) -> tuple[QueueItem, Run] | None:
-        with self._ledger.read() as connection:
-            if not has_queued(connection):
-                return None
         with self._taking:
+            # Looking comes first, because budget checks wait for whoever writes.
+            with self._ledger.read() as connection:
+                if next_free(connection, self._busy) is None:
+                    return None
             now = self._now()
             taken = self._ledger.write(lambda connection: take(connection, busy=self._busy, now=now))
             if taken is not None:
