@@ -1,19 +1,22 @@
-"""Who hears of which alert: the shipped configuration under amtool, and its inhibitions in a real Alertmanager."""
+"""Who hears of which alert, and in which words: the shipped configuration and one with everything, under amtool."""
 
 import json
 import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from costwarden.artifacts.alertmanager import alertmanager_yaml
+from costwarden.artifacts.rendering import rendered, values_tmpl
+from costwarden.artifacts.values import Values, load_values
+
 FOLDER = Path(__file__).parents[2] / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yaml"
 DOCUMENT = yaml.safe_load(CONFIG.read_text())
+EVERYTHING = Path(__file__).parents[1] / "fixtures" / "values" / "everything.ok.yaml"
 ALERTS = {
     rule["alert"]: rule
     for path in sorted((FOLDER.parent / "alerts").glob("*.rules.yaml"))
@@ -25,7 +28,7 @@ ALERTS = {
 Amtool = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def amtool(tools: Any) -> Amtool:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([tools.amtool, *arguments], capture_output=True, text=True, check=False, timeout=30)
@@ -33,11 +36,27 @@ def amtool(tools: Any) -> Amtool:
     return run
 
 
-@pytest.fixture
-def receivers(amtool: Amtool) -> Callable[[dict[str, str]], list[str]]:
-    def route(labels: dict[str, str]) -> list[str]:
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of values that use every key, with its templates beside it."""
+    values = load_values(EVERYTHING)
+    folder = tmp_path_factory.mktemp("everything")
+    (folder / "templates").mkdir()
+    (folder / "alertmanager.yaml").write_text(alertmanager_yaml(values))
+    (folder / "templates" / "values.tmpl").write_text(values_tmpl(values))
+    (folder / "templates" / "costwarden.tmpl").write_text((FOLDER / "templates" / "costwarden.tmpl").read_text())
+    return folder / "alertmanager.yaml"
+
+
+@pytest.fixture(scope="module")
+def receivers(amtool: Amtool) -> Callable[..., list[str]]:
+    def route(labels: dict[str, str], config: Path = CONFIG) -> list[str]:
         tested = amtool(
-            "config", "routes", "test", f"--config.file={CONFIG}", *(f"{name}={json.dumps(value)}" for name, value in labels.items())
+            "config",
+            "routes",
+            "test",
+            f"--config.file={config}",
+            *(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in labels.items()),
         )
         assert tested.returncode == 0, tested.stderr
         return tested.stdout.strip().split(",")
@@ -48,47 +67,136 @@ def receivers(amtool: Amtool) -> Callable[[dict[str, str]], list[str]]:
 def test_amtool_accepts_the_configuration_and_its_templates(amtool: Amtool) -> None:
     checked = amtool("check-config", str(CONFIG))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert " - 4 receivers\n - 1 templates\n  SUCCESS" in checked.stdout
+    assert " - 6 receivers\n - 1 templates\n  SUCCESS" in checked.stdout
+
+
+def test_amtool_accepts_a_configuration_with_everything(amtool: Amtool, everything: Path) -> None:
+    checked = amtool("check-config", str(everything))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert " - 11 receivers\n - 1 templates\n  SUCCESS" in checked.stdout
+
+
+def test_what_is_committed_is_what_the_default_values_render_to() -> None:
+    values = load_values(FOLDER / "values.yaml")
+    assert values == Values()
+    assert CONFIG.read_text() == alertmanager_yaml(values)
+    assert (FOLDER / "templates" / "values.tmpl").read_text() == values_tmpl(values)
+    assert rendered(values, FOLDER.parent) == {}
 
 
 # --- routes --------------------------------------------------------------------------------------------------------------------
+
+CRITICAL = ["finops-lead", "finops-executive", "finops-pager"]
 
 
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
         ("category=finops severity=warning", ["finops-email"]),
-        ("category=finops severity=critical", ["finops-pager"]),
+        ("category=finops severity=critical", CRITICAL),
         ("category=finops severity=info", ["finops-info"]),
-        ("category=finops severity=critical action=stop_ec2 budget=aws", ["costwarden", "finops-pager"]),
+        ("category=finops severity=critical team=data", CRITICAL),
+        ("category=finops severity=critical action=stop_ec2 budget=aws", ["costwarden", *CRITICAL]),
         ("category=finops severity=warning action=notify", ["costwarden", "finops-email"]),
         ("category=finops severity=info action=notify", ["costwarden", "finops-info"]),
-        ("category=finops severity=critical action=-oProxyCommand=x;rm", ["costwarden", "finops-pager"]),
-        ("category=finops severity=critical action= budget=aws", ["finops-pager"]),
+        ("category=finops severity=critical action=-oProxyCommand=x;rm", ["costwarden", *CRITICAL]),
+        ("category=finops severity=critical action= budget=aws", CRITICAL),
         ("category=finops severity=page", ["finops-email"]),
         ("category=database severity=critical", ["finops-email"]),
         ("alertname=Watchdog", ["finops-email"]),
     ],
 )
-def test_an_alert_reaches(receivers: Callable[[dict[str, str]], list[str]], labels: str, expected: list[str]) -> None:
+def test_an_alert_reaches(receivers: Callable[..., list[str]], labels: str, expected: list[str]) -> None:
     assert receivers(dict(label.split("=", 1) for label in labels.split())) == expected
 
 
-@pytest.mark.parametrize("name", ALERTS)
-def test_every_shipped_alert_reaches_the_people_of_its_severity(receivers: Callable[[dict[str, str]], list[str]], name: str) -> None:
-    labels = ALERTS[name]["labels"] | {"alertname": name, "team": "finops"}
-    people = {"info": "finops-info", "warning": "finops-email", "critical": "finops-pager"}[labels["severity"]]
-    assert receivers(labels) == [people]
-    assert receivers(labels | {"action": "stop_ec2"}) == ["costwarden", people]
+STAGES = ["lead", "cto", "sms-of-the-ceo"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("category=finops severity=critical", [*STAGES, "pager", "chat"]),
+        ("category=finops severity=warning", ["chat"]),
+        ("category=finops severity=info", ["chat"]),
+        # In place of the people of the severity; escalation is for every team.
+        ("category=finops severity=critical team=data.platform", [*STAGES, "data"]),
+        ("category=finops severity=warning team=data.platform", ["data"]),
+        ("category=finops severity=info team=data.platform", ["chat"]),
+        ("category=finops severity=info team=data-platform", ["chat"]),
+        # Beside them.
+        ("category=finops severity=critical team=ml", [*STAGES, "ml", "ml-pager", "pager", "chat"]),
+        ("category=finops severity=warning team=ml action=x", ["costwarden", "ml", "chat"]),
+        ("category=database severity=critical", ["dba", "chat"]),
+        ("category=database severity=warning", ["mailbox"]),
+        ("category=database severity=critical team=ml", ["dba", "chat"]),
+        ("severity=critical team=ml", ["mailbox"]),
+    ],
+)
+def test_with_teams_categories_and_stages_an_alert_reaches(
+    receivers: Callable[..., list[str]], everything: Path, labels: str, expected: list[str]
+) -> None:
+    assert receivers(dict(label.split("=", 1) for label in labels.split()), everything) == expected
+
+
+@pytest.mark.parametrize("severity", ["info", "warning", "critical"])
+def test_every_shipped_alert_has_a_route_by_its_severity(receivers: Callable[..., list[str]], severity: str) -> None:
+    people = {"info": ["finops-info"], "warning": ["finops-email"], "critical": CRITICAL}[severity]
+    shipped = [
+        rule["labels"] | {"alertname": name, "team": "finops"} for name, rule in ALERTS.items() if rule["labels"]["severity"] == severity
+    ]
+    assert len(shipped) > 5
+    for labels in shipped:
+        assert receivers(labels) == people
+    assert receivers(shipped[0] | {"action": "stop_ec2"}) == ["costwarden", *people]
+
+
+@pytest.mark.parametrize("name", ["Data Platform", "データ", "null", "true", "1", "a, b", "r&d/ml", "#x", "x: y", "it's"])
+def test_a_team_and_a_category_may_be_called_what_a_budget_may(receivers: Callable[..., list[str]], tmp_path: Path, name: str) -> None:
+    (tmp_path / "values.yaml").write_text(
+        json.dumps({"routes": {"team": {name: {"warning": ["finops-pager"]}}, "category": {name: {"info": ["finops-info"]}}}})
+    )
+    config = tmp_path / "alertmanager.yaml"
+    config.write_text(alertmanager_yaml(load_values(tmp_path / "values.yaml")))
+    assert receivers({"category": "finops", "severity": "warning", "team": name}, config) == ["finops-pager"]
+    assert receivers({"category": "finops", "severity": "warning", "team": f"{name}."}, config) == ["finops-email"]
+    assert receivers({"category": name, "severity": "info"}, config) == ["finops-info"]
 
 
 def test_a_second_budget_does_not_wait_for_the_first() -> None:
-    assert DOCUMENT["route"]["group_by"] == ["alertname", "category", "budget", "tenant_id"]
+    assert DOCUMENT["route"]["group_by"] == ["alertname", "category", "budget", "guardrail", "tenant_id"]
 
 
 def test_what_a_playbook_waits_for_is_sent_alone_and_at_once() -> None:
     route = DOCUMENT["route"]["routes"][0]
     assert (route["receiver"], route["group_by"], route["group_wait"], route["continue"]) == ("costwarden", ["..."], "0s", True)
+
+
+def test_servers_that_differ_by_a_label_neither_share_groups_nor_hold_back_each_others_alerts(everything: Path) -> None:
+    document = yaml.safe_load(everything.read_text())
+    assert document["route"]["group_by"][-1] == "cluster"
+    assert [rule["equal"][-1] for rule in document["inhibit_rules"]] == ["cluster"] * len(document["inhibit_rules"])
+    by_kind = [route["group_by"] for route in document["route"]["routes"] if route["receiver"] == "cto"]
+    assert by_kind == [["alertname", "category", "cluster"]]
+
+
+def test_a_night_ends_on_the_next_morning(everything: Path) -> None:
+    nights, weekend, holidays = yaml.safe_load(everything.read_text())["time_intervals"]
+    assert nights["time_intervals"] == [
+        {"times": [{"start_time": "20:00", "end_time": "24:00"}], "weekdays": ["friday", "sunday"], "location": "Europe/Berlin"},
+        {"times": [{"start_time": "00:00", "end_time": "07:00"}], "weekdays": ["saturday", "monday"], "location": "Europe/Berlin"},
+    ]
+    assert weekend["time_intervals"] == [{"weekdays": ["saturday", "sunday"], "location": "UTC"}]
+    assert holidays["time_intervals"] == [{"times": [{"start_time": "09:00", "end_time": "17:00"}], "location": "UTC"}]
+
+
+def test_a_mute_time_is_on_the_routes_of_its_severities_alone(everything: Path) -> None:
+    routes = yaml.safe_load(everything.read_text())["route"]["routes"]
+    muted = {(route["receiver"], route["matchers"][-1]): route.get("mute_time_intervals", []) for route in routes}
+    assert muted["chat", "severity = info"] == ["nights", "weekend"]
+    assert muted["data", "severity = warning"] == ["nights"]
+    assert muted["lead", "severity = critical"] == muted["pager", "severity = critical"] == ["holidays"]
+    assert muted["costwarden", 'action != ""'] == []
 
 
 # --- receivers -----------------------------------------------------------------------------------------------------------------
@@ -104,22 +212,54 @@ def every_key(node: Any) -> Iterator[str]:
             yield from every_key(item)
 
 
-def test_no_secret_stands_in_the_file() -> None:
+def test_no_secret_stands_in_the_file(everything: Path) -> None:
     secrets = {"smtp_auth_password", "auth_password", "credentials", "password", "routing_key", "service_key", "api_url", "slack_api_url"}
-    assert secrets.isdisjoint(every_key(DOCUMENT))
-    assert {"smtp_auth_password_file", "credentials_file", "routing_key_file", "api_url_file"} <= set(every_key(DOCUMENT))
+    for document in (DOCUMENT, yaml.safe_load(everything.read_text())):
+        assert secrets.isdisjoint(every_key(document))
+        assert {"smtp_auth_password_file", "credentials_file", "routing_key_file", "api_url_file"} <= set(every_key(document))
 
 
-def test_the_webhook_has_only_keys_that_alertmanager_0_25_knows() -> None:
-    (webhook,) = next(receiver for receiver in DOCUMENT["receivers"] if receiver["name"] == "costwarden")["webhook_configs"]
-    assert set(webhook) <= {"url", "send_resolved", "http_config", "max_alerts"}
+# https://prometheus.io/docs/alerting/0.25/configuration/
+KNOWN_TO_0_25 = {
+    "email_configs": {"to", "send_resolved", "headers", "text", "html"},
+    "slack_configs": {"api_url_file", "channel", "send_resolved", "title", "title_link", "fallback", "color", "text"},
+    "pagerduty_configs": {"url", "routing_key_file", "send_resolved", "description", "severity", "client", "client_url", "details"},
+    "webhook_configs": {"url", "send_resolved", "http_config", "max_alerts"},
+}
+
+
+def test_receivers_have_only_keys_that_alertmanager_0_25_knows(everything: Path) -> None:
+    seen = set()
+    for receiver in yaml.safe_load(everything.read_text())["receivers"]:
+        for kind in set(receiver) - {"name"}:
+            seen.add(kind)
+            for way in receiver[kind]:
+                assert set(way) <= KNOWN_TO_0_25[kind]
+    assert seen == set(KNOWN_TO_0_25)
+
+
+def test_what_the_notifier_sends_on_goes_to_costwarden_with_its_token(everything: Path) -> None:
+    found = {receiver["name"]: receiver for receiver in yaml.safe_load(everything.read_text())["receivers"]}
+    assert found["sms-of-the-ceo"]["webhook_configs"] == [
+        {
+            "url": "https://costwarden.example.com/api/notifications/sms.ceo",
+            "send_resolved": False,
+            "max_alerts": 1000,
+            "http_config": {
+                "authorization": {"type": "Bearer", "credentials_file": "/run/secrets/costwarden"},
+                "tls_config": {"ca_file": "/etc/ssl/own-ca.pem"},
+            },
+        }
+    ]
 
 
 # --- templates -----------------------------------------------------------------------------------------------------------------
 
 GROUP = {
+    "receiver": "finops-pager",
     "status": "firing",
     "commonLabels": {"severity": "critical"},
+    "externalURL": "http://alertmanager.example.com",
     "alerts": [
         {
             "status": "firing",
@@ -138,6 +278,7 @@ GROUP = {
             "labels": {"alertname": "AIBudgetExceeded", "severity": "critical"},
             "annotations": {"summary": "AI budget b is used up", "description": "It stood at 100% of $5.00."},
             "startsAt": "2026-11-05T08:00:00Z",
+            "endsAt": "2026-11-05T09:05:00.4Z",
         },
     ],
 }
@@ -159,8 +300,33 @@ def render(amtool: Amtool, tmp_path: Path) -> Callable[..., str]:
 
 def test_the_subject_says_status_severity_and_how_many(render: Callable[..., str]) -> None:
     assert render("costwarden.subject") == "[FIRING critical] AI budget <!channel> & co is used up (2 alerts)"
-    over = {"status": "resolved", "alerts": [GROUP["alerts"][1]], "commonLabels": {"severity": "critical"}}
+    over = GROUP | {"status": "resolved", "alerts": [GROUP["alerts"][1]]}
     assert render("costwarden.subject", group=over) == "[RESOLVED] AI budget b is used up"
+    # An alert that is over is not what a group that fires is about, though it may come first.
+    turned = GROUP | {"alerts": GROUP["alerts"][::-1]}
+    assert render("costwarden.subject", group=turned) == "[FIRING critical] AI budget <!channel> & co is used up (2 alerts)"
+
+
+def test_a_stage_says_which_it_is(render: Callable[..., str]) -> None:
+    lead = GROUP | {"receiver": "finops-lead"}
+    assert render("costwarden.subject", group=lead).startswith("[FIRING critical, lead after 30m] ")
+    assert render("costwarden.text", group=lead).startswith("Escalated to lead: not over and not silenced after 30m.\nFIRING: ")
+    executive = GROUP | {"receiver": "finops-executive"}
+    assert render("costwarden.slack.title", group=executive).startswith("[FIRING critical, executive after 1h] ")
+
+
+def test_a_receiver_with_a_dot_in_its_name_is_known_as_a_stage(amtool: Amtool, tmp_path: Path) -> None:
+    values = {
+        "receivers": {"a.b": {"email": [{"to": ["a@example.com"]}]}, "c": {"email": [{"to": ["c@example.com"]}]}},
+        "routes": {"severity": {"critical": ["c"], "warning": ["c"], "info": ["c"]}, "otherwise": "c"},
+        "escalation": [{"stage": "lead", "after": "1h", "receivers": ["a.b"]}],
+    }
+    (tmp_path / "values.tmpl").write_text(values_tmpl(Values.model_validate(values)))
+    for name, expected in (("a.b", ", lead after 1h"), ("a\\.b", ", lead after 1h"), ("aab", "")):
+        (tmp_path / "group.json").write_text(json.dumps({"receiver": name, "alerts": []}))
+        text = '--template.text={{ template "costwarden.stage" . }}'
+        filled = amtool("template", "render", f"--template.glob={tmp_path}/*.tmpl", text, f"--template.data={tmp_path / 'group.json'}")
+        assert (filled.returncode, filled.stdout) == (0, expected)
 
 
 def test_the_text_has_the_figures_and_the_links_of_each_alert(render: Callable[..., str]) -> None:
@@ -173,111 +339,87 @@ def test_the_text_has_the_figures_and_the_links_of_each_alert(render: Callable[.
         "Runbook: https://docs.example.com/costwarden/alerts/README.md#aibudgetexceeded\n"
         "Dashboard: https://grafana.example.com/d/finops-ai-budget?var-tenant_id=a%26b\n"
     )
-    assert "RESOLVED: AI budget b is used up\nIt stood at 100% of $5.00.\n" in text
+    assert (
+        "RESOLVED: AI budget b is used up\nIt stood at 100% of $5.00.\nFrom 2026-11-05 08:00 UTC to 2026-11-05 09:05 UTC, 1h5m0s\n" in text
+    )
+    silence = "http://alertmanager.example.com/#/silences/new?filter=%7Balertname%3D%22AIBudgetExceeded%22%2Cseverity%3D%22critical%22%7D"
+    # What is over needs no silence.
+    assert [line for line in text.splitlines() if line.startswith("Acknowledge")] == [f"Acknowledge (silence): {silence}"]
 
 
 def test_html_and_slack_take_no_markup_from_an_alert(render: Callable[..., str]) -> None:
     html = render("costwarden.html", "html")
-    assert "<h3>FIRING: AI budget &lt;!channel&gt; &amp; co is used up</h3>" in html
+    assert ">FIRING: AI budget &lt;!channel&gt; &amp; co is used up</h3>" in html
     assert '<a href="https://docs.example.com/costwarden/alerts/README.md#aibudgetexceeded">Runbook</a>' in html
     slack = render("costwarden.slack")
     assert "*FIRING: AI budget &lt;!channel&gt; &amp; co is used up*" in slack
-    assert "<https://grafana.example.com/d/finops-ai-budget?var-tenant_id=a%26b|Dashboard>" in slack
+    assert "<https://grafana.example.com/d/finops-ai-budget?var-tenant_id=a%26b|Chart>" in slack
+
+
+def test_a_link_of_an_alert_cannot_run_a_script(render: Callable[..., str]) -> None:
+    alert = GROUP["alerts"][0] | {"generatorURL": "javascript:alert(1)"}
+    alert["annotations"] = alert["annotations"] | {"dashboard_url": '/d/x" onclick="alert(1)|x> <!channel', "runbook_url": "x|<y>"}
+    html = render("costwarden.html", "html", GROUP | {"alerts": [alert]})
+    assert ("javascript:" in html, 'onclick="' in html) == (False, False)
+    slack = render("costwarden.slack", group=GROUP | {"alerts": [alert]})
+    assert '<https://grafana.example.com/d/x"onclick="alert(1)x!channel|Chart>' in slack
+    assert "<https://docs.example.com/costwarden/xy|Runbook>" in slack
 
 
 def test_receivers_use_only_templates_that_exist() -> None:
-    defined = (FOLDER / "templates" / "costwarden.tmpl").read_text()
-    for line in CONFIG.read_text().splitlines():
-        if "{{ template " in line:
-            assert f'{{{{ define "{line.split(chr(34))[1]}"' in defined
+    defined = "".join(path.read_text() for path in (FOLDER / "templates").glob("*.tmpl"))
+    used = [line for line in CONFIG.read_text().splitlines() if "{{ template " in line]
+    assert len(used) > 10
+    for line in used:
+        assert f'{{{{ define "{line.split(chr(34))[1]}"' in defined
 
 
-# --- inhibition ----------------------------------------------------------------------------------------------------------------
+def an_alert(number: int, status: str, **annotations: str) -> dict[str, Any]:
+    return {
+        "status": status,
+        "labels": {"alertname": "A", "severity": "critical", "budget": f"b{number}"},
+        "annotations": {"summary": f"budget {number} {status}", **annotations},
+        "startsAt": "2026-11-05T08:00:00Z",
+        "endsAt": "2026-11-05T09:00:00Z",
+    }
 
 
-def an_alert(name: str, **labels: str) -> dict[str, Any]:
-    severity = ALERTS[name]["labels"]["severity"]
-    return {"labels": {"alertname": name, "category": "finops", "severity": severity} | labels, "startsAt": datetime.now(UTC).isoformat()}
+@pytest.mark.parametrize(("template", "kind", "most"), [("text", "text", 50), ("html", "html", 50), ("slack", "text", 10)])
+def test_what_fires_is_shown_before_what_is_over_however_many_these_are(
+    render: Callable[..., str], template: str, kind: str, most: int
+) -> None:
+    alerts = [an_alert(number, "resolved") for number in range(60)] + [an_alert(number, "firing") for number in (60, 61)]
+    text = render(f"costwarden.{template}", kind, GROUP | {"alerts": alerts})
+    shown = [line for line in text.splitlines() if "RESOLVED: budget" in line or "FIRING: budget" in line]
+    assert ["FIRING" in line for line in shown] == [True] * 2 + [False] * (most - 2)
+    assert f"These are {most} of 62 alerts" in text
 
 
-# Sent last: once the second is held back by the first, Alertmanager has taken in everything before them.
-CONTROL = (an_alert("CostSourceFailing", source="control"), an_alert("CostSourceStale", source="control"))
+def test_titles_and_links_are_of_an_alert_that_fires(render: Callable[..., str]) -> None:
+    over = an_alert(1, "resolved", dashboard_url="/d/over", runbook_url="over", escalation="over")
+    group = GROUP | {"alerts": [over, an_alert(2, "firing", dashboard_url="/d/on", runbook_url="on", escalation="on")]}
+    assert render("costwarden.slack.title", group=group) == "[FIRING critical] budget 2 firing (2 alerts)"
+    assert render("costwarden.link", group=group) == "https://grafana.example.com/d/on"
+    assert render("costwarden.pagerduty.runbook", group=group) == "https://docs.example.com/costwarden/on"
+    assert render("costwarden.pagerduty.answer", group=group) == "on"
 
 
-@pytest.fixture
-def inhibited(
-    tools: Any, tmp_path: Path, free_port: Callable[[], int], wait_until: Callable[..., Any]
-) -> Iterator[Callable[..., set[str]]]:
-    """Sends alerts to a real Alertmanager with the shipped inhibitions; gives the names of those that it holds back."""
-    silent = DOCUMENT | {"receivers": [{"name": receiver["name"]} for receiver in DOCUMENT["receivers"]], "templates": []}
-    (tmp_path / "alertmanager.yaml").write_text(yaml.safe_dump(silent))
-    port = free_port()
-    command = [
-        tools.alertmanager,
-        f"--config.file={tmp_path / 'alertmanager.yaml'}",
-        f"--storage.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-    ]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}/api/v2/alerts"
-
-    def is_up() -> bool:
-        try:
-            held_back()
-        except OSError:
-            return False
-        return True
-
-    def held_back() -> list[dict[str, str]]:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return [alert["labels"] for alert in json.load(answer) if alert["status"]["inhibitedBy"]]
-
-    def send(*alerts: dict[str, Any]) -> set[str]:
-        body = urllib.request.Request(address, json.dumps([*alerts, *CONTROL]).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(body, timeout=5):
-            pass
-        wait_until(lambda: CONTROL[1]["labels"] in held_back())
-        return {labels["alertname"] for labels in held_back() if labels != CONTROL[1]["labels"]}
-
-    try:
-        wait_until(is_up, seconds=20)
-        yield send
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-def test_a_warning_is_held_back_by_the_critical_alert_of_the_same_budget(inhibited: Callable[..., set[str]]) -> None:
-    assert inhibited(
-        an_alert("BudgetExceededCritical", budget="aws", action="stop_ec2", provider="aws"),
-        an_alert("BudgetExceeded80Percent", budget="aws", provider="aws"),
-        an_alert("AIBudgetExceeded", budget="acme/month", period="month", tenant_id="acme", action="suspend"),
-        an_alert("AIBudgetWarning", budget="acme/month", period="month", tenant_id="acme"),
-    ) == {"BudgetExceeded80Percent", "AIBudgetWarning"}
-
-
-def test_a_critical_alert_holds_back_nothing_about_another_budget(inhibited: Callable[..., set[str]]) -> None:
-    assert (
-        inhibited(
-            an_alert("BudgetExceededCritical", budget="aws"),
-            an_alert("BudgetExceeded80Percent", budget="gcp"),
-            an_alert("AIBudgetExceeded", budget="acme/month", period="month"),
-            an_alert("AIBudgetWarning", budget="acme/day", period="day"),
-            an_alert("CostwardenDown", job="costwarden"),
-            an_alert("LedgerDown", job="costwarden", instance="b:3010"),
-            an_alert("TotalAISpendHigh", job="costwarden"),
-            an_alert("CloudCostSpike", provider="aws"),
-        )
-        == set()
-    )
-
-
-def test_an_exporter_that_is_down_and_a_source_that_fails_hold_back_what_follows(inhibited: Callable[..., set[str]]) -> None:
-    assert inhibited(
-        an_alert("CostwardenDown", job="costwarden", instance="a:3010"),
-        an_alert("MetricsPageStale", job="costwarden", instance="a:3010"),
-        an_alert("CostSourceFailing", job="costwarden", instance="b:3010", source="aws"),
-        an_alert("CostSourceStale", job="costwarden", instance="b:3010", source="aws"),
-    ) == {"MetricsPageStale", "CostSourceStale"}
+@pytest.mark.parametrize(
+    ("given", "chart"),
+    [
+        ("https://charts.example.org/d/x", "https://charts.example.org/d/x"),
+        ("/d/x", "https://grafana.example.com/d/x"),
+        # Neither a user's name nor a part of the host.
+        ("@evil.example", "https://grafana.example.com/@evil.example"),
+        (".evil.example/", "https://grafana.example.com/.evil.example/"),
+    ],
+)
+def test_an_alert_may_name_a_whole_address_and_leads_to_no_other_host_by_a_path(render: Callable[..., str], given: str, chart: str) -> None:
+    book = given if given.startswith("https:") else f"https://docs.example.com/costwarden/{given}"
+    group = GROUP | {"alerts": [an_alert(1, "firing", dashboard_url=given, runbook_url=given)]}
+    assert render("costwarden.link", group=group) == chart
+    assert render("costwarden.pagerduty.runbook", group=group) == book
+    assert f"Runbook: {book}\nDashboard: {chart}\n" in render("costwarden.text", group=group)
+    assert f"<{chart}|Chart> <{book}|Runbook>" in render("costwarden.slack", group=group)
+    html = render("costwarden.html", "html", group)
+    assert (f'<a href="{chart}">Chart</a>' in html, f'<a href="{book}">Runbook</a>' in html) == (True, True)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from alertmanager_server import AlertmanagerServer
+from inboxes import Inboxes
 
 DEMO = Path(__file__).resolve().parents[2] / "deploy" / "demo"
 sys.path.insert(0, str(DEMO))
@@ -136,3 +138,21 @@ def tenant_budgets(actions: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture(name="tenant_budgets")
 def tenant_budgets_fixture() -> Callable[[dict[str, str]], dict[str, Any]]:
     return tenant_budgets
+
+
+@pytest.fixture
+def inboxes(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Inboxes]:
+    """Those who are told: a mail server, and one that plays Slack, PagerDuty and whoever takes a webhook."""
+    with Inboxes(tmp_path / "inboxes", free_port(), free_port()) as servers:
+        yield servers
+
+
+@pytest.fixture
+def start_alertmanager(tmp_path: Path, tools: Any, free_port: Callable[[], int]) -> Iterator[Callable[..., AlertmanagerServer]]:
+    """`start_alertmanager(values)` starts an Alertmanager with the configuration that these values render to."""
+    with ExitStack() as servers:
+
+        def start(values: dict[str, Any]) -> AlertmanagerServer:
+            return servers.enter_context(AlertmanagerServer(tools.alertmanager, tmp_path / "alertmanager", free_port(), values))
+
+        yield start

@@ -1,0 +1,259 @@
+"""On call, then the lead, then the executive: with seconds for minutes, in a real Alertmanager.
+
+What must not arrive is told by a control: an alert that began later and has arrived by the same way.
+"""
+
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alertmanager_server import an_alert, ended
+
+pytestmark = pytest.mark.stack
+
+LEAD, EXECUTIVE = 2, 4
+"""Seconds after which they are told."""
+
+
+@pytest.fixture
+def values(inboxes):
+    """`values(lead={…}, executive={…})`: three people, a second between messages, and what else is said of the two stages."""
+
+    def make(lead=None, executive=None, **more):
+        quick = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1h"}
+        return {
+            "smtp": {"smarthost": inboxes.smarthost, "require_tls": False},
+            "receivers": {name: inboxes.email(name) for name in ("oncall", "lead", "executive")},
+            "routes": {"severity": {"critical": ["oncall"], "warning": ["oncall"], "info": ["oncall"]}, "otherwise": "oncall"},
+            "escalation": [
+                {"stage": "lead", "after": f"{LEAD}s", "receivers": ["lead"], **(lead or {})},
+                {"stage": "executive", "after": f"{EXECUTIVE}s", "receivers": ["executive"], **(executive or {})},
+            ],
+            "grouping": dict.fromkeys(("critical", "warning", "info"), quick),
+            **more,
+        }
+
+    return make
+
+
+@pytest.fixture
+def subjects(inboxes):
+    """`subjects("lead")`: the subjects of their mails, oldest first."""
+    return lambda name: [mail.subject for mail in inboxes.to(name)]
+
+
+def about(name, *budgets):
+    """A critical alert for each budget."""
+    return [an_alert(name, budget=budget) for budget in budgets]
+
+
+def test_what_is_not_over_reaches_the_lead_and_then_the_executive(inboxes, start_alertmanager, values, subjects, wait_until):
+    (alert,) = about("AIBudgetExceeded", "acme")
+    start_alertmanager(values()).send(alert)
+    wait_until(lambda: inboxes.to("executive"), seconds=20)
+    began = [inboxes.to(name)[0].at for name in ("oncall", "lead", "executive")]
+    assert subjects("oncall") == ["[FIRING critical] AIBudgetExceeded of acme"]
+    assert subjects("lead") == [f"[FIRING critical, lead after {LEAD}s] AIBudgetExceeded of acme"]
+    assert subjects("executive") == [f"[FIRING critical, executive after {EXECUTIVE}s] AIBudgetExceeded of acme"]
+    assert began[1] - began[0] > LEAD - 0.5
+    assert began[2] - began[0] > EXECUTIVE - 0.5
+    assert inboxes.to("lead")[0].part("plain").startswith("Escalated to lead: not over and not silenced after 2s.\n")
+
+
+def test_warnings_are_not_escalated(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values())
+    alertmanager.send(an_alert("CloudCostSpike", "warning", provider="aws"), an_alert("PriceDataOld", "info"))
+    wait_until(lambda: len(subjects("oncall")) == 2)
+    alertmanager.send(*about("LedgerDown", "control"))
+    wait_until(lambda: subjects("executive"), seconds=20)
+    assert {subject.split()[-3] for subject in subjects("lead") + subjects("executive")} == {"LedgerDown"}
+
+
+def test_what_was_over_before_is_told_to_nobody_else(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values())
+    (alert,) = about("AIBudgetExceeded", "acme")
+    alertmanager.send(alert)
+    wait_until(lambda: subjects("oncall"))
+    alertmanager.send(ended(alert))
+    wait_until(lambda: subjects("oncall")[1:])
+    alertmanager.send(*about("LedgerDown", "control"))
+    wait_until(lambda: subjects("executive"), seconds=20)
+    assert subjects("oncall")[:2] == ["[FIRING critical] AIBudgetExceeded of acme", "[RESOLVED] AIBudgetExceeded of acme"]
+    assert [subject for name in ("lead", "executive") for subject in subjects(name) if "acme" in subject] == []
+
+
+def test_the_end_is_told_to_those_who_heard_of_the_beginning(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values(executive={"after": "1h"}))
+    (alert,) = about("AIBudgetExceeded", "acme")
+    alertmanager.send(alert)
+    wait_until(lambda: subjects("lead"), seconds=20)
+    alertmanager.send(ended(alert))
+    wait_until(lambda: subjects("lead")[1:] and subjects("oncall")[1:])
+    assert subjects("lead")[1] == "[RESOLVED, lead after 2s] AIBudgetExceeded of acme"
+    assert subjects("executive") == []
+
+
+def test_a_silence_acknowledges_and_what_still_fires_after_it_is_escalated(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values())
+    alerts = about("AIBudgetExceeded", "acme", "globex")
+    alertmanager.send(*alerts)
+    wait_until(lambda: len(subjects("oncall")) == 2)
+    alertmanager.silence(seconds=LEAD + EXECUTIVE, budget="acme")
+    wait_until(lambda: subjects("executive"), seconds=20)
+    assert [subject.split()[-1] for subject in subjects("lead") + subjects("executive")] == ["globex", "globex"]
+    # The silence is over, and nothing has changed.
+    wait_until(lambda: subjects("executive")[1:], seconds=20)
+    assert sorted(subject.split()[-1] for subject in subjects("lead") + subjects("executive")) == ["acme"] * 2 + ["globex"] * 2
+
+
+def test_what_another_alert_holds_back_is_not_escalated(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values())
+    # The cause first: it is taken in before what it holds back.
+    alertmanager.send(an_alert("CostwardenDown"))
+    wait_until(lambda: subjects("oncall"))
+    alertmanager.send(*about("AIBudgetExceeded", "acme"))
+    wait_until(lambda: subjects("executive"), seconds=20)
+    alertmanager.send(an_alert("CostwardenDown", over=True), *about("AIBudgetExceeded", "acme"))
+    wait_until(lambda: [subject for subject in subjects("executive") if "AIBudgetExceeded" in subject], seconds=20)
+    told = subjects("executive")
+    assert [subject.split()[-3] for subject in told if "RESOLVED" not in subject] == ["CostwardenDown", "AIBudgetExceeded"]
+
+
+def test_after_a_reload_and_a_restart_what_is_due_is_told_at_once_and_nothing_twice(
+    inboxes, start_alertmanager, values, subjects, wait_until
+):
+    # With waits that no test could bear twice: the alert has all but the last seconds of them behind it.
+    alertmanager = start_alertmanager(values(lead={"after": "1h"}, executive={"after": "3610s"}))
+    alert = an_alert("AIBudgetExceeded", budget="acme", age=timedelta(seconds=3598))
+    last = 0.0
+
+    def told(name):
+        # As Prometheus says again and again what fires, with the time at which it began.
+        alertmanager.send(alert)
+        return subjects(name)
+
+    def told_after_a_reload(name):
+        nonlocal last
+        if time.monotonic() - last > 1:
+            alertmanager.reload()
+            last = time.monotonic()
+        return told(name)
+
+    wait_until(lambda: told("oncall"))
+    wait_until(lambda: alertmanager.sent() == 1)
+    wait_until(lambda: told_after_a_reload("lead"), seconds=20)
+    wait_until(lambda: alertmanager.sent() == 2)
+    alertmanager.stop()
+    wait_until(lambda: datetime.now(UTC) > datetime.fromisoformat(alert["startsAt"]) + timedelta(seconds=3610), seconds=20)
+    alertmanager.start()
+    wait_until(lambda: told("executive"), seconds=20)
+    wait_until(lambda: alertmanager.sent() == 1)
+    alertmanager.reload()
+    alertmanager.send(alert, an_alert("LedgerDown", budget="control", age=timedelta(hours=2)))
+    wait_until(lambda: all("control" in "".join(subjects(name)) for name in ("oncall", "lead", "executive")), seconds=20)
+    assert [[subject.split()[-1] for subject in subjects(name)] for name in ("oncall", "lead", "executive")] == [["acme", "control"]] * 3
+
+
+def test_a_kill_may_tell_twice_and_loses_nothing(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values())
+    (alert,) = about("AIBudgetExceeded", "acme")
+    alertmanager.send(alert)
+    wait_until(lambda: subjects("lead"), seconds=20)
+    alertmanager.stop(signal.SIGKILL)
+    alertmanager.start()
+    # Prometheus says again what fires, with the time at which it began.
+    alertmanager.send(alert)
+    wait_until(lambda: subjects("executive"), seconds=20)
+    assert 1 <= len(subjects("lead")) <= 2
+
+
+def test_a_stage_says_it_again_after_its_repeat_interval_and_no_sooner(inboxes, start_alertmanager, values, subjects, wait_until):
+    lead = {"repeat_interval": "3s"}
+    executive = {"repeat_interval": "1h"}
+    alertmanager = start_alertmanager(values(lead, executive))
+    alertmanager.send(*about("AIBudgetExceeded", "acme"))
+    wait_until(lambda: len(subjects("lead")) == 3, seconds=30)
+    first, second, third = (mail.at for mail in inboxes.to("lead"))
+    assert (second - first > 2.5, third - second > 2.5) == (True, True)
+    assert len(subjects("executive")) == 1
+
+
+# --- many at once ------------------------------------------------------------------------------------------------------------------
+
+
+KINDS = {"group_by": ["alertname", "category"]}
+"""As the executive's stage ships."""
+
+
+def test_a_thousand_budgets_at_once_are_one_message_to_the_executive(inboxes, start_alertmanager, values, wait_until):
+    by_kind = {"by": ["alertname"], **values()["grouping"]}
+    # The lead's stage, by contrast, tells of each.
+    people = {"oncall": inboxes.email("oncall"), "lead": inboxes.webhook("lead"), "executive": inboxes.email("executive")}
+    alertmanager = start_alertmanager(values(executive=KINDS, grouping=by_kind, receivers=people))
+    alertmanager.send(*about("AIBudgetExceeded", *(f"tenant-{number}" for number in range(1000))))
+    wait_until(lambda: inboxes.to("executive") and len(inboxes.to("lead")) == 1000, seconds=40)
+    (mail,) = inboxes.to("executive")
+    assert mail.subject.endswith("(1000 alerts)")
+    assert mail.part("plain").count("FIRING: ") == 50
+    assert f"These are 50 of 1000 alerts. All of them: {mail_address(mail)}/#/alerts\n" in mail.part("plain")
+    assert mail.part("html").count("<h3 ") == 50
+
+
+def mail_address(mail):
+    """The address of Alertmanager, as it stands in a mail."""
+    return mail.part("plain").partition("Acknowledge (silence): ")[2].partition("/#/")[0]
+
+
+def test_the_price_of_one_message_is_that_a_later_alert_of_the_group_comes_before_its_time(
+    inboxes, start_alertmanager, values, subjects, wait_until
+):
+    alertmanager = start_alertmanager(values(lead={"after": "3s"}, executive=KINDS))
+    alertmanager.send(*about("AIBudgetExceeded", "early"))
+    wait_until(lambda: subjects("lead"), seconds=20)
+    alertmanager.send(*about("AIBudgetExceeded", "late"))
+    wait_until(lambda: subjects("executive"), seconds=20)
+    # The lead, told of each alert at its own time, does not know of the second yet, which is 1 s old.
+    assert len(subjects("lead")) == 1
+    assert subjects("executive")[0].endswith("(2 alerts)")
+
+
+def test_the_executive_hears_of_nothing_where_the_group_is_silenced(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values(executive=KINDS))
+    alertmanager.silence(alertname="AIBudgetExceeded", budget="acme")
+    alertmanager.send(*about("AIBudgetExceeded", "acme", "globex"))
+    wait_until(lambda: subjects("executive"), seconds=20)
+    assert [subjects(name) for name in ("lead", "executive")] == [
+        ["[FIRING critical, lead after 2s] AIBudgetExceeded of globex"],
+        ["[FIRING critical, executive after 4s] AIBudgetExceeded of globex"],
+    ]
+
+
+# --- the times that ship -----------------------------------------------------------------------------------------------------------
+
+
+def test_after_half_an_hour_it_is_the_lead_and_after_an_hour_the_executive(inboxes, start_alertmanager, wait_until):
+    people = {
+        "finops-pager": "pager",
+        "finops-lead": "lead",
+        "finops-executive": "executive",
+        "finops-email": "email",
+        "finops-info": "info",
+    }
+    alertmanager = start_alertmanager(
+        {
+            "smtp": {"smarthost": inboxes.smarthost, "require_tls": False},
+            "receivers": {name: inboxes.email(mailbox) for name, mailbox in people.items()},
+        }
+    )
+    # Alertmanager goes by the time at which an alert began: these are 29, 31 and 61 minutes old.
+    for minutes in (29, 31, 61):
+        alertmanager.send(
+            an_alert("AIBudgetExceeded" if minutes < 60 else "LedgerDown", budget=f"m{minutes}", age=timedelta(minutes=minutes))
+        )
+    wait_until(lambda: len(inboxes.to("pager")) == 3 and len(inboxes.to("lead")) == 2 and inboxes.to("executive"), seconds=20)
+    assert sorted(mail.subject for mail in inboxes.to("lead")) == [
+        "[FIRING critical, lead after 30m] AIBudgetExceeded of m31",
+        "[FIRING critical, lead after 30m] LedgerDown of m61",
+    ]
+    assert [mail.subject for mail in inboxes.to("executive")] == ["[FIRING critical, executive after 1h] LedgerDown of m61"]

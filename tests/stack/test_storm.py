@@ -1,0 +1,305 @@
+"""A thousand tenants are over their budgets at once: each is told once, none is lost, no playbook goes beyond its caps, and all of it ends.
+
+A wrong price does this, and so does the first of a month with last month's limits.
+"""
+
+import json
+import re
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+from alertmanager_server import an_alert
+from processes import free_port, wait_for
+
+from costwarden.artifacts.alertmanager import alertmanager_yaml
+from costwarden.artifacts.rendering import values_tmpl
+from costwarden.artifacts.values import Values
+
+pytestmark = pytest.mark.stack
+
+SECONDS = 90.0
+"""Deadline of what takes 5 to 20 s on two quiet cores."""
+
+CAPPED, SWITCHED_OFF, WITHOUT = 50, 550, 400
+"""Tenants whose budget names a playbook that may act on 5 targets an hour, one that is off, and none: 1,000 in all."""
+
+MOST_PER_HOUR = 5
+
+TENANTS = [f"t{number:04}" for number in range(CAPPED + SWITCHED_OFF + WITHOUT)]
+ACTIONS = dict(zip(TENANTS, ["suspend"] * CAPPED + ["rest"] * SWITCHED_OFF + [""] * WITHOUT, strict=True))
+
+FEW = 10
+"""Most mails to the executives of 1,000 beginnings and 1,000 ends: one or two of each where all comes within 5 s."""
+
+NEAR = "near"
+"""A tenant at 85 % of its budget: who is told of it shows that warnings get through."""
+
+
+def soon(what, probe):
+    return wait_for(what, probe, SECONDS)
+
+
+def keep_firing_for_seconds(document):
+    """Shortens `keep_firing_for`: long enough for a scrape that is late, and short enough to wait for."""
+    for group in document["groups"]:
+        for rule in group["rules"]:
+            if "keep_firing_for" in rule:
+                rule["keep_firing_for"] = "5s"
+
+
+def told_in_seconds(inboxes, folder):
+    """Renders what ships for the inboxes, with seconds for minutes."""
+    quick = {"group_wait": "2s", "group_interval": "2s", "repeat_interval": "1h"}
+    # What holds a warning back comes a moment after it, a thousand times: these wait, as they do where it is 30 s.
+    patient = {"group_wait": "20s", "group_interval": "10s", "repeat_interval": "1h"}
+
+    def edit(document):
+        (webhook,) = next(receiver for receiver in document["receivers"] if receiver["name"] == "costwarden")["webhook_configs"]
+        shipped = Values()
+        lead, executive = shipped.escalation
+        read = Values.model_validate(
+            {
+                "smtp": {"smarthost": inboxes.smarthost, "require_tls": False},
+                "costwarden": {
+                    "url": webhook["url"].removesuffix("/api/alerts/webhook"),
+                    "token_file": webhook["http_config"]["authorization"]["credentials_file"],
+                },
+                "receivers": {
+                    "finops-email": inboxes.email("email"),
+                    "finops-pager": inboxes.pagerduty("pager"),
+                    "finops-info": inboxes.slack("slack"),
+                    "finops-lead": inboxes.webhook("lead"),
+                    "finops-executive": inboxes.email("executive"),
+                },
+                "escalation": [
+                    {**lead.model_dump(), "after": "8s", "group_interval": "2s", "repeat_interval": "1h"},
+                    {**executive.model_dump(), "after": "12s", "group_interval": "5s", "repeat_interval": "1h"},
+                ],
+                "grouping": {"critical": quick, "warning": patient, "info": patient},
+            }
+        )
+        document.clear()
+        document.update(yaml.safe_load(alertmanager_yaml(read)))
+        (folder / "alertmanager" / "templates" / "values.tmpl").write_text(values_tmpl(read), encoding="utf-8")
+
+    return edit
+
+
+def apply_budgets(stack, limit_usd):
+    """Gives every tenant a monthly limit, by a file."""
+    budgets = [{"scope": {"tenant_id": tenant}, "limit_usd": limit_usd, "action": action} for tenant, action in ACTIONS.items()]
+    path = stack.folder / "budgets.yaml"
+    path.write_text(yaml.safe_dump(budgets), encoding="utf-8")
+    return Counter(change["change"] for change in stack.cli("budget", "apply", "--file", str(path), "--yes"))
+
+
+def queue(stack):
+    """Every incident in the queue."""
+    found, cursor = [], {}
+    while True:
+        page = stack.http.get(
+            f"{stack.costwarden}/api/alerts",
+            params={"kind": "incident", "limit": 1000, **cursor},
+            headers={"Authorization": f"Bearer {stack.token('operator')}"},
+        ).json()
+        found += page["alerts"]
+        if not page["next_cursor"]:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
+def incidents(stack):
+    """(fingerprint, start, action) of every incident in the queue, as often as it is there."""
+    return [(incident["fingerprint"], incident["starts_at"], incident["action"]) for incident in queue(stack)]
+
+
+def ended_incidents(stack):
+    """How many incidents costwarden was told to be over."""
+    return sum(incident["status"] == "resolved" for incident in queue(stack))
+
+
+def series(stack, name):
+    """Labels -> value of a family on the server's own page."""
+    lines = stack.call("GET", "/metrics").text.splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")}
+
+
+def failed(stack):
+    """What an Alertmanager could not send, by its own count: integration -> messages."""
+    page = stack.http.get(f"{stack.alertmanagers[0]}/metrics").text
+    counts = re.findall(r'^alertmanager_notifications_failed_total\{.*?integration="(\w+)".*\} (\S+)$', page, re.MULTILINE)
+    return Counter({name: int(float(count)) for name, count in counts if float(count)})
+
+
+def held_back(stack):
+    """The labels of what others inhibit."""
+    alerts = stack.http.get(f"{stack.alertmanagers[0]}/api/v2/alerts").json()
+    return [alert["labels"] for alert in alerts if alert["status"]["inhibitedBy"]]
+
+
+def pages(inboxes):
+    """(tenant, event, key) of the messages to PagerDuty about budgets: the silence that each links to names its tenant."""
+    links = ((page.body, page.body["payload"]["custom_details"]["acknowledge"]) for page in inboxes.to("pager"))
+    return [
+        (re.search(r"tenant_id%3D%22(\w+)%22", link)[1], body["event_action"], body["dedup_key"])
+        for body, link in links
+        if "AIBudgetExceeded" in link
+    ]
+
+
+def lead_messages(inboxes):
+    """(tenant, status) of the messages to the lead about budgets, each about one alert."""
+    messages = [message.body for message in inboxes.to("lead")]
+    told = [(message["status"], alert["labels"]) for message in messages for alert in message["alerts"]]
+    return [(labels["tenant_id"], status) for status, labels in told if labels["alertname"] == "AIBudgetExceeded"]
+
+
+@pytest.mark.timeout(300)
+def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_keep_to_their_caps(start_stack, inboxes, hire, tmp_path):
+    clerk = hire("clerk")
+    playbooks = [
+        clerk.playbook("suspend", max_targets_per_hour=MOST_PER_HOUR),
+        clerk.playbook("rest", mode="off"),
+    ]
+    stack = start_stack(
+        {"budgets": {"default": None}, "remediation": {"mode": "enforce", "playbooks": playbooks}},
+        interval="2s",
+        edit_rules=keep_firing_for_seconds,
+        edit_alertmanager=told_in_seconds(inboxes, tmp_path / "stack"),
+    )
+    # Each look at Alertmanager compares 1,000 warnings with the 1,000 alerts that hold them back.
+    stack.http.timeout = SECONDS
+    assert apply_budgets(stack, 1) == {"new": 1000}
+    stack.call("POST", "/api/ai-budget/set", {"tenant_id": NEAR, "monthly_limit_usd": 1}).raise_for_status()
+
+    def spend(tenant):
+        call = {"tenant_id": tenant, "provider": "openai", "model": "gpt-4o", "cost_usd": 0.85 if tenant == NEAR else 2}
+        stack.call("POST", "/api/ai-budget/track", call, bearer="applications").raise_for_status()
+
+    with ThreadPoolExecutor(16) as clients:
+        list(clients.map(spend, [NEAR, *TENANTS]))
+
+    # Prometheus.
+    soon("1,000 alerts", lambda: len(stack.firing("AIBudgetExceeded")) == 1000)
+    assert Counter(alert["labels"]["tenant_id"] for alert in stack.firing("AIBudgetExceeded")) == dict.fromkeys(TENANTS, 1)
+    soon("1,001 warnings", lambda: len(stack.firing("AIBudgetWarning")) == 1001)
+
+    # Alertmanager: who is told of the beginning.
+    began = soon("1,000 alerts in Alertmanager", lambda: found if len(found := stack.routed("AIBudgetExceeded")) == 1000 else None)
+    soon("1,000 pages", lambda: len(pages(inboxes)) >= 1000)
+    soon("1,000 messages to the lead", lambda: len(lead_messages(inboxes)) >= 1000)
+    # Those who join a group later are in its next message; all are in the last.
+    soon("the executives' mail", lambda: [mail for mail in inboxes.to("executive") if mail.subject.endswith("(1000 alerts)")])
+
+    # Playbooks: 50 + 550 budgets name one.
+    asked = CAPPED + SWITCHED_OFF
+    soon("600 incidents", lambda: len(incidents(stack)) >= asked)
+    assert Counter(incidents(stack)) == {
+        (alert["fingerprint"], f"{datetime.fromisoformat(alert['startsAt']):%Y-%m-%dT%H:%M:%S.%fZ}", alert["labels"]["action"]): 1
+        for alert in began
+        if "action" in alert["labels"]
+    }
+
+    def outcomes():
+        return series(stack, "costwarden_remediation_runs_total")
+
+    soon("600 runs", lambda: sum(outcomes().values()) >= asked)
+    assert len(clerk.calls("apply")) == MOST_PER_HOUR
+    assert outcomes() == {
+        'costwarden_remediation_runs_total{playbook="suspend",outcome="succeeded"}': MOST_PER_HOUR,
+        'costwarden_remediation_runs_total{playbook="suspend",outcome="refused"}': CAPPED - MOST_PER_HOUR,
+        'costwarden_remediation_runs_total{playbook="rest",outcome="refused"}': SWITCHED_OFF,
+    }
+    assert series(stack, "costwarden_remediation_refused_total") == {
+        'costwarden_remediation_refused_total{playbook="suspend",reason="hourly_limit"}': CAPPED - MOST_PER_HOUR,
+        'costwarden_remediation_refused_total{playbook="rest",reason="mode_off"}': SWITCHED_OFF,
+    }
+
+    def mails(words):
+        return [mail.subject for mail in inboxes.to("email") if words in mail.part("plain")]
+
+    for playbook, reason in (("suspend", "hourly_limit"), ("rest", "mode_off")):
+        soon(f"the mail of {reason}", lambda words=f"Remediation was refused: {playbook}, {reason}": mails(words))
+    # Warnings: of the one tenant that has nothing worse.
+    soon("the warning", lambda: mails("is above its soft limit"))
+    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/month is above its soft limit"]
+    assert len([labels for labels in held_back(stack) if labels["alertname"] == "AIBudgetWarning"]) == 1000
+
+    # It ends.
+    assert apply_budgets(stack, 1000) == {"changed": 1000}
+    soon("1,000 ends to the pager", lambda: len(pages(inboxes)) >= 2000)
+    soon("1,000 ends to the lead", lambda: len(lead_messages(inboxes)) >= 2000)
+    soon("nothing that fires", lambda: not stack.firing("AIBudgetExceeded"))
+    soon("the end of all incidents", lambda: ended_incidents(stack) == asked)
+    told = pages(inboxes)
+    both = [(tenant, event) for tenant in TENANTS for event in ("trigger", "resolve")]
+    assert Counter((tenant, event) for tenant, event, _ in told) == dict.fromkeys(both, 1)
+    # PagerDuty closes by this key what it has opened by it.
+    assert len({(tenant, key) for tenant, _, key in told}) == len({key for _, _, key in told}) == 1000
+    both = [(tenant, status) for tenant in TENANTS for status in ("firing", "resolved")]
+    assert Counter(lead_messages(inboxes)) == dict.fromkeys(both, 1)
+    soon("the end for the executives", lambda: inboxes.to("executive")[-1].subject.startswith("[RESOLVED"))
+    assert len(inboxes.to("executive")) <= FEW
+    assert len(incidents(stack)) == asked
+    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/month is above its soft limit"]
+    assert failed(stack) == {}
+
+
+# --- whoever is told cannot take it all at once -------------------------------------------------------------------------------------
+
+
+class BusyPager(BaseHTTPRequestHandler):
+    """Takes `PER_SECOND` messages a second and answers the others as PagerDuty does beyond its rate: 429."""
+
+    PER_SECOND = 20
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        second = int(time.monotonic())
+        with self.server.lock:
+            self.server.tries[second] += 1
+            takes = self.server.tries[second] <= self.PER_SECOND
+            (self.server.taken if takes else self.server.refused).append(body["dedup_key"])
+        self.send_response(202 if takes else 429)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def busy_pager():
+    """The server, with what it has `taken` and `refused`."""
+    server = ThreadingHTTPServer(("127.0.0.1", free_port()), BusyPager)
+    server.lock, server.tries, server.taken, server.refused = threading.Lock(), Counter(), [], []
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_pager_that_is_asked_too_often_gets_each_page_a_little_later(start_alertmanager, inboxes, busy_pager, wait_until):
+    key, url = inboxes.secret("key", "key-of-the-pager"), f"http://127.0.0.1:{busy_pager.server_port}/"
+    quick = {"group_wait": "0s", "group_interval": "10s", "repeat_interval": "1h"}
+    alertmanager = start_alertmanager(
+        {
+            "receivers": {"pager": {"pagerduty": [{"routing_key_file": key, "url": url}]}},
+            "routes": {"severity": {severity: ["pager"] for severity in ("critical", "warning", "info")}, "otherwise": "pager"},
+            "escalation": [],
+            "grouping": {"critical": quick},
+        }
+    )
+    alertmanager.send(*(an_alert("AIBudgetExceeded", budget=f"b{number}") for number in range(100)))
+    wait_until(lambda: len(busy_pager.taken) >= 100, seconds=60)
+    assert busy_pager.refused
+    assert sorted(Counter(busy_pager.taken).values()) == [1] * 100
