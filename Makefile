@@ -13,14 +13,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help env tools demo run test check lint format types alerts alertmanager dashboards dashboards-check bench golden wheel lock clean
+.PHONY: help env tools demo run test check lint format types alerts mutants alertmanager dashboards dashboards-check pictures bench golden wheel lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(ENV) ## create .venv from the lock, with the project installed in place
 
-tools: $(TOOLS) ## fetch prometheus, promtool, alertmanager and amtool into .tools where PATH lacks them (SUITE=sid: from there)
+tools: $(TOOLS) ## fetch prometheus, promtool, alertmanager, amtool and a headless browser into .tools where PATH lacks them (SUITE=sid: from there)
 
 demo: $(ENV) $(TOOLS) ## show a bill, a budget, an alert and a stopped workload end to end (KEEP=1 leaves it running)
 	.venv/bin/python deploy/demo/demo.py $(if $(KEEP),--keep)
@@ -47,7 +47,10 @@ types: $(ENV) ## check types, strictly
 		MYPYPATH=scripts/shutdown .venv/bin/mypy --scripts-are-modules $$script || exit 1; done
 
 alerts: $(ENV) $(TOOLS) ## check and test the Prometheus rules, and that each alert has all its cases
-	$(PYTEST) tests/alerts
+	$(PYTEST) tests/alerts --ignore tests/alerts/test_mutation.py
+
+mutants: $(ENV) $(TOOLS) ## change each rule in each small way, and see that a case notices it
+	$(PYTEST) tests/alerts/test_mutation.py
 
 alertmanager: $(ENV) $(TOOLS) ## check the Alertmanager configuration and test its routes
 	$(PYTEST) tests/alertmanager
@@ -57,6 +60,9 @@ dashboards: $(ENV) ## render dashboards/*.jsonnet to dashboards/json
 
 dashboards-check: $(ENV) ## fail where a committed dashboard is not what its source renders to
 	.venv/bin/python dashboards/render.py --check
+
+pictures: $(ENV) $(TOOLS) ## make docs/pictures/*.png: a month of a made-up company, then the real stack (some minutes)
+	.venv/bin/python docs/pictures/make_pictures.py
 
 bench: $(ENV) $(TOOLS) ## run every benchmark: our figure, the floor or peer of the same run, the ratio
 	@failed=0; for bench in benchmarks/bench_*.py; do echo "== $$bench"; .venv/bin/python $$bench || failed=1; done; exit $$failed

@@ -1,52 +1,157 @@
 local lib = import 'lib.libsonnet';
+local q = import 'queries.libsonnet';
 
 // `.*` of the variable also matches budgets that name no tenant.
-local chosen = 'tenant_id=~"$tenant_id"';
-local byBudget(metric) = lib.rows('max by (budget, period, tenant_id) (%s{%s})' % [metric, chosen]);
+local chosen = q.chosen('tenant_id');
+local labels = ['budget', 'period', 'tenant_id', 'team', 'user_id', 'service', 'feature'];
+local ofBudgets(metric) = 'max by (%s) (%s{%s})' % [std.join(', ', labels), metric, chosen];
+local used = ofBudgets('budget:ai_budget_spent:ratio');
+local fullest = 'topk(100, %s)' % used;
+local byBudget(metric) = lib.rows(q.among(fullest, ofBudgets(metric)));
+local fastest = 'topk(20, max by (%s) (budget:ai_budget_spent:ratio{%s} / (budget:ai_budget_period_elapsed:ratio > 0)))'
+                % [std.join(', ', labels), chosen];
+local byPace(metric) = lib.rows(q.among(fastest, ofBudgets(metric)));
+local tenants(metric) = 'max by (tenant_id) (%s{%s})' % [metric, chosen];
+local lastHour = 'sum without (window) (tenant:ai_token_usage_cost_window_usd:sum{window="1h", %s})' % chosen;
+local excess = 'topk(20, %s - %s)' % [lastHour, tenants('ai_cost_expected_hourly_usd')];
 
 lib.dashboard(
   uid='finops-ai-budget',
   title='FinOps: AI budgets',
   description='What AI requests cost, by whom and on which model, and how budgets stand. Figures are US dollars, exact from the ledger.',
-  variables=[lib.variable('tenant_id', 'Tenant', 'ai_budget_limit_usd')],
+  variables=[lib.variable('tenant_id', 'Tenant', 'ai_requests_total')],
   rows=[
     lib.row('This month', [
-      lib.number('Month to date', 'AI cost of everything this calendar month.', lib.now('sum(ai_spend_monthly_usd)'), 'currencyUSD', 4),
+      lib.number('Month to date', 'AI cost of all tenants this calendar month, whatever is chosen above.', lib.now('max(ai_spend_monthly_usd)'), 'currencyUSD', 4),
       lib.gauge(
         'Of the limit',
-        'Month to date as a share of the limit above which TotalAISpendHigh fires.',
-        lib.now('sum(ai_spend_monthly_usd) / max(ai_spend_monthly_limit_usd)'),
+        'Month to date of all tenants as a share of the limit above which TotalAISpendHigh fires.',
+        lib.now('max(ai_spend_monthly_usd) / (max(ai_spend_monthly_limit_usd) > 0)'),
         'percentunit',
         4,
       ) + lib.budgetSteps + lib.max(1.2),
       lib.number(
         'Budgets used up',
         'Budgets that refuse every request.',
-        lib.now('count(ai_budget_hard_limit_reached{%s} == 1) or vector(0)' % chosen),
+        lib.now('count(%s == 1) or vector(0)' % q.once('ai_budget_hard_limit_reached{%s}' % chosen)),
         'none',
         4,
       ) + lib.steps([[1, 'red']]),
       lib.number(
         'Budgets at risk',
         'Budgets that have reached their soft limit.',
-        lib.now('count(ai_budget_soft_limit_reached{%s} == 1) or vector(0)' % chosen),
+        lib.now('count(%s == 1) or vector(0)' % q.once('ai_budget_soft_limit_reached{%s}' % chosen)),
         'none',
         4,
       ) + lib.steps([[1, 'orange']]),
       lib.number(
         'Refused, 24 hours',
-        'Checks of the last 24 hours that were answered with no, for whatever reason.',
+        'Checks of all tenants in the last 24 hours that were answered with no, for whatever reason.',
         lib.now('sum(increase(ai_budget_checks_total{outcome="denied"}[1d]))'),
         'short',
         4,
-      ),
+      ) + lib.whole,
       lib.number(
-        'Unsettled',
-        'Reservations of calls whose cost was never reported. They count as spent.',
-        lib.now('sum(costwarden_reservations{state="unsettled"})'),
+        'Emergency stop',
+        'Whether every check of all tenants is refused until an operator lifts it.',
+        lib.now('max(ai_emergency_stop)'),
         'none',
         4,
-      ) + lib.steps([[1, 'orange']]),
+      ) + lib.words(['off', 'green'], ['on', 'red']),
+      lib.lines(
+        'Forecast of the month',
+        'All tenants: the month to date, what it will have cost by its end, the bounds between which 80 % of months end, and the limit.',
+        [
+          lib.over('max(ai_spend_monthly_usd)', 'month to date'),
+          lib.over('max(ai_spend_forecast_usd)', 'forecast'),
+          lib.over('max(ai_spend_forecast_lower_usd)', 'lower bound'),
+          lib.over('max(ai_spend_forecast_upper_usd)', 'upper bound'),
+          lib.over('max(ai_spend_monthly_limit_usd)', 'limit'),
+        ],
+        'currencyUSD',
+      ) + lib.band('lower bound', 'upper bound') + lib.limit('limit'),
+      lib.lines(
+        'Spend of 24 hours',
+        'Cost of the 24 hours before each moment, of the 10 tenants that lead.',
+        [lib.over('topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="1d", %s})' % chosen, '{{tenant_id}}')],
+        'currencyUSD',
+      ),
+    ]),
+    lib.row('Budgets', [
+      lib.grid(
+        'Budget status',
+        'Budgets in their current period, the 100 fullest. Used is spent and unsettled as a share of the limit.',
+        [
+          lib.rows(fullest),
+          byBudget('ai_budget_limit_usd'),
+          byBudget('ai_budget_spent_usd'),
+          byBudget('ai_budget_reserved_usd'),
+          byBudget('ai_budget_unsettled_usd'),
+          lib.rows(q.among(fullest, '1000 * ' + ofBudgets('ai_budget_reset_timestamp_seconds'))),
+        ],
+        'currencyUSD',
+        labels,
+        ['Used', 'Limit', 'Spent', 'Reserved', 'Unsettled', 'Resets'],
+        height=10,
+      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow')
+      + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
+      lib.grid(
+        'At risk',
+        |||
+          The 20 budgets that spend fastest for their period: at a pace of 1 all of the limit is spent when the period ends, above it before.
+          The forecast is of a month by its last 7 days, else by the period so far; there is none in the first tenth of a period.
+        |||,
+        [
+          lib.rows(fastest),
+          lib.rows(q.among(fastest, used)),
+          byPace('budget:ai_budget_forecast_usd:sum'),
+          byPace('ai_budget_limit_usd'),
+          byPace('ai_budget_soft_limit_reached'),
+        ],
+        'currencyUSD',
+        labels,
+        ['Pace', 'Used', 'Forecast', 'Limit', 'Soft limit'],
+        12,
+        10,
+      ) + lib.unitOf('Pace', 'none') + lib.coloured('Pace', [[0.9, 'orange'], [1, 'red']])
+      + lib.unitOf('Used', 'percentunit') + lib.budgetSteps + lib.coloured('Used') + lib.wordsOf('Soft limit', ['below', 'green'], ['reached', 'orange'])
+      + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
+      lib.bars(
+        'Thresholds reached',
+        'The highest threshold (50, 75, 80, 90 and 100 % as shipped) that a budget has reached in its period, of the 20 with the highest.',
+        lib.now('sort_desc(topk(20, max by (budget, threshold) (ai_budget_threshold_ratio{%s})))' % chosen, '{{budget}}'),
+        'percentunit',
+        6,
+        10,
+      ) + lib.budgetSteps + lib.max(1),
+      lib.grid(
+        'Guardrails',
+        'What AI calls of all tenants have cost in the window of each guardrail, and from what on it is breached.',
+        [
+          lib.rows('max by (guardrail, severity) (costwarden_guardrail_breached)'),
+          lib.rows('max by (guardrail, severity) (costwarden_guardrail_spend_usd)'),
+          lib.rows('max by (guardrail, severity) (costwarden_guardrail_threshold_usd)'),
+        ],
+        'currencyUSD',
+        ['guardrail', 'severity'],
+        ['Breached', 'Spent', 'Threshold'],
+        6,
+        10,
+      ) + lib.wordsOf('Breached', ['no', 'green'], ['yes', 'red']),
+    ]),
+    lib.row('How fast budgets are spent', [
+      lib.lines(
+        'Burn of an hour',
+        'How fast budgets are spent: 1 is all of the limit by the end of the period. AIBudgetBurnsFast looks at 12 and, in 6 hours, at 6.',
+        [lib.over('topk(10, max by (budget, period) (budget:ai_budget_burn:rate1h{%s}))' % chosen, '{{budget}} {{period}}')],
+        'none',
+      ),
+      lib.lines(
+        'Burn of a day',
+        'How fast budgets of a week or a month are spent: 1 is all of the limit by the end of the period. AIBudgetBurnsSlowly looks at 3.',
+        [lib.over('topk(10, max by (budget, period) (budget:ai_budget_burn:rate1d{%s}))' % chosen, '{{budget}} {{period}}')],
+        'none',
+      ),
     ]),
     lib.row('Who and what', [
       lib.bars(
@@ -54,43 +159,30 @@ lib.dashboard(
         'The 10 largest of the last 30 days.',
         lib.now('sort_desc(topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="30d", %s}))' % chosen, '{{tenant_id}}'),
         'currencyUSD',
-      ),
+      ) + lib.seriesLeadsBy('tenant_id', 'Only ${__field.labels.tenant_id}', 'finops-ai-budget'),
       lib.bars(
         'Spend by model',
-        'The 10 largest of the last 30 days, all tenants.',
-        lib.now('sort_desc(topk(10, model:ai_token_usage_cost_window_usd:sum{window="30d"}))', '{{provider}} {{model}}'),
+        'The 10 largest of the last 30 days, of the chosen tenants.',
+        lib.now(
+          'sort_desc(topk(10, %s))' % q.sum('ai_token_usage_cost_window_usd{window="30d", %s}' % chosen, 'provider, model'),
+          '{{provider}} {{model}}',
+        ),
         'currencyUSD',
       ),
-      lib.lines(
-        'Spend of 24 hours',
-        'Cost of the 24 hours before each moment, of the 10 tenants that lead.',
-        [lib.over('topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="1d", %s})' % chosen, '{{tenant_id}}')],
+      lib.bars(
+        'Spend by feature',
+        'The 10 largest since the ledger began, of the chosen tenants.',
+        lib.now(
+          'sort_desc(topk(10, label_replace(%s, "feature", "(no feature)", "feature", "")))' % q.sum('ai_token_usage_cost_usd{%s}' % chosen, 'feature'),
+          '{{feature}}',
+        ),
         'currencyUSD',
-        8,
       ),
-    ]),
-    lib.row('Budgets', [
-      lib.grid(
-        'Budget status',
-        'Every budget in its current period, fullest first. Used is spent and unsettled as a share of the limit.',
-        [
-          lib.rows('max by (budget, period, tenant_id) (budget:ai_budget_spent:ratio{%s})' % chosen),
-          byBudget('ai_budget_limit_usd'),
-          byBudget('ai_budget_spent_usd'),
-          byBudget('ai_budget_reserved_usd'),
-          byBudget('ai_budget_unsettled_usd'),
-          lib.rows('1000 * max by (budget, period, tenant_id) (ai_budget_reset_timestamp_seconds{%s})' % chosen),
-        ],
-        'currencyUSD',
-        ['budget', 'period', 'tenant_id'],
-        ['Used', 'Limit', 'Spent', 'Reserved', 'Unsettled', 'Resets'],
-        height=10,
-      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow'),
     ]),
     lib.row('Efficiency', [
       lib.bars(
         'Cost of a million tokens',
-        'Input and output together, since the ledger began, by model.',
+        'Input and output together, of all tenants since the ledger began, by model.',
         lib.now('sort_desc(model:ai_cost_per_mtok_usd:ratio)', '{{provider}} {{model}}'),
         'currencyUSD',
       ),
@@ -98,25 +190,42 @@ lib.dashboard(
         'Cost of a report',
         'Average cost of a request by report type, failed ones included, since the ledger began.',
         lib.now(
-          |||
-            sort_desc(
-              sum by (report_type) (ai_token_usage_cost_usd{report_type!="", %(chosen)s})
-              / sum by (report_type) (ai_requests_total{report_type!="", %(chosen)s})
-            )
-          ||| % { chosen: chosen },
+          'sort_desc(%s / (%s > 0))' % [
+            q.sum('ai_token_usage_cost_usd{report_type!="", %s}' % chosen, 'report_type'),
+            q.sum('ai_requests_total{report_type!="", %s}' % chosen, 'report_type'),
+          ],
           '{{report_type}}',
         ),
         'currencyUSD',
       ),
+      lib.bars(
+        'Cached input',
+        'Share of the input tokens that a provider read from its cache, which costs a tenth to a half, since the ledger began.',
+        lib.now(
+          'sort_desc(%s / (%s > 0))' % [
+            q.sum('ai_tokens_total{type="cache_read", %s}' % chosen, 'provider, model'),
+            q.sum('ai_tokens_total{type="input", %s}' % chosen, 'provider, model'),
+          ],
+          '{{provider}} {{model}}',
+        ),
+        'percentunit',
+      ) + lib.max(1),
       lib.lines(
         'Tokens a second',
         'By type; input contains the cached ones, output the reasoning ones.',
-        [lib.over('sum by (type) (rate(ai_tokens_total{%s}[$__rate_interval]))' % chosen, '{{type}}')],
+        [lib.over(q.sum('rate(ai_tokens_total{%s}[$__rate_interval])' % chosen, 'type'), '{{type}}')],
         'short',
-        8,
+        12,
+      ),
+      lib.lines(
+        'Requests a second',
+        'Metered operations by how they ended.',
+        [lib.over(q.sum('rate(ai_requests_total{%s}[$__rate_interval])' % chosen, 'outcome'), '{{outcome}}')],
+        'reqps',
+        12,
       ),
     ]),
-    lib.row('Spikes and gaps', [
+    lib.row('Spikes', [
       lib.lines(
         'Hour against the week',
         'Cost of the last hour divided by the average hour of the last 7 days: 1 is an hour like any other.',
@@ -125,19 +234,96 @@ lib.dashboard(
         8,
       ),
       lib.lines(
+        'Hours beyond what is expected',
+        'Cost of the last hour above the limit of AISpendAnomaly, by tenant; below 0 is as usual.',
+        [
+          lib.over(
+            |||
+              topk(5, %s
+              - %s
+              - scalar(max(cost_anomaly_limit_deviations)) * %s)
+            ||| % [lastHour, tenants('ai_cost_expected_hourly_usd'), tenants('ai_cost_deviation_hourly_usd')],
+            '{{tenant_id}}',
+          ),
+        ],
+        'currencyUSD',
+        8,
+      ),
+      lib.grid(
+        'Expected and observed',
+        'Cost of the last hour by tenant, against the median of this hour on such days in the four weeks before: the 20 largest excesses.',
+        [
+          lib.rows(excess),
+          lib.rows(q.among(excess, lastHour)),
+          lib.rows(q.among(excess, tenants('ai_cost_expected_hourly_usd'))),
+          lib.rows(q.among(excess, tenants('ai_cost_deviation_hourly_usd'))),
+        ],
+        'currencyUSD',
+        ['tenant_id'],
+        ['Excess', 'Observed', 'Expected', 'Deviation'],
+        8,
+      ) + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
+    ]),
+    lib.row('Refusals and gaps', [
+      lib.lines(
         'Answers to checks',
-        'Checks a second by answer, and why they were refused.',
+        'Checks a second of all tenants by answer, and why they were refused.',
         [lib.over('sum by (outcome, reason) (rate(ai_budget_checks_total[$__rate_interval]))', '{{outcome}} {{reason}}')],
         'reqps',
         8,
       ),
       lib.bars(
-        'Requests without a price',
-        'Requests of the last 24 hours whose model has no price: their cost may be in no figure.',
-        lib.now('sort_desc(sum by (provider, model) (increase(ai_unpriced_requests_total[1d])) > 0)', '{{provider}} {{model}}'),
+        'Refusals by budget',
+        'Checks of all tenants that each budget has refused since the server started.',
+        lib.now(q.orNone('sort_desc(topk(10, sum by (budget, period) (ai_budget_denied_checks_total)))', 'budget'), '{{budget}} {{period}}'),
         'short',
-      ) + lib.steps([[1, 'red']]),
-      lib.firing('AI.*|TotalAI.*|LedgerDown|CostwardenDown|RemediationFailed'),
+      ),
+      lib.bars(
+        'Requests without a price',
+        'Requests of all tenants in the last 24 hours whose model has no price: their cost may be in no figure.',
+        lib.now(
+          q.orNone('sort_desc(%s > 0)' % q.sum('increase(ai_unpriced_requests_total[1d])', 'provider, model'), 'model'), '{{provider}} {{model}}'
+        ),
+        'short',
+      ) + lib.steps([[1, 'red']]) + lib.whole,
+      lib.number(
+        'Unsettled',
+        'Reservations of calls of all tenants whose cost was never reported. They count as spent.',
+        lib.now('max(costwarden_reservations{state="unsettled"})'),
+        'none',
+        4,
+        7,
+      ) + lib.steps([[1, 'orange']]),
+      lib.number(
+        'Unsettled dollars',
+        'What calls may have cost whose cost was never reported, of the budgets that hold most of it.',
+        lib.now('max(ai_budget_unsettled_usd{%s}) or vector(0)' % chosen),
+        'currencyUSD',
+        4,
+        7,
+      ),
+      lib.grid(
+        'Billed and metered',
+        'What AI providers have billed for all tenants on the days that their bills have whole, and how much of it was metered.',
+        [
+          lib.rows('max by (provider) (ai_reconciliation_capture_ratio)'),
+          lib.rows('max by (provider) (ai_billed_cost_usd)'),
+          lib.rows('max by (provider) (ai_metered_cost_usd)'),
+          lib.rows('max by (provider) (ai_reconciliation_corrected_usd)'),
+          lib.rows('max by (provider) (ai_reconciliation_residual_usd)'),
+          lib.rows('max by (provider) (ai_reconciliation_daily_bills)'),
+        ],
+        'currencyUSD',
+        ['provider'],
+        ['Captured', 'Billed', 'Metered', 'Corrected', 'Residual', 'Days'],
+        16,
+        7,
+      ) + lib.unitOf('Captured', 'percentunit') + lib.unitOf('Days', 'none')
+      + lib.other('Captured', {
+        'custom.cellOptions': { type: 'color-background' },
+        thresholds: { mode: 'absolute', steps: [{ color: 'red', value: null }, { color: 'orange', value: 0.8 }, { color: 'green', value: 0.9 }] },
+      }),
+      lib.firing('AI.*|TotalAI.*|CostGuardrail.*|LedgerDown|CostwardenDown|PriceDataOld'),
     ]),
   ],
 )

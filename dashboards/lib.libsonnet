@@ -1,6 +1,9 @@
 // What the dashboards are made of: queries, panels with a unit and a sentence, rows that lay themselves out, the dashboard around them.
 local source = { type: 'prometheus', uid: '${datasource}' };
 
+// That of the package, whose rules the dashboards read: render.py puts it in.
+local version = std.extVar('version');
+
 // Grafana's grid is 24 columns wide.
 local columns = 24;
 local titleHeight = 1;
@@ -10,12 +13,17 @@ local letters = 'ABCDEFGHIJ';
 local panel(type, title, description, targets, unit, width, height) = {
   type: type,
   title: title,
-  description: description,
+  // Written over several lines, one paragraph.
+  description: std.stripChars(std.strReplace(description, '\n', ' '), ' '),
   datasource: source,
   targets: std.mapWithIndex(function(i, target) target { refId: letters[i] }, targets),
   fieldConfig: { defaults: { unit: unit, thresholds: { mode: 'absolute', steps: [{ color: 'green', value: null }] } }, overrides: [] },
   gridPos: { w: width, h: height },
 };
+
+// Where a link leads: a dashboard by its uid, with the same source and time, and with variables set.
+local address(uid, variables='') =
+  '/d/%s?${datasource:queryparam}%s&${__url_time_range}' % [uid, variables];
 
 local latest = { calcs: ['lastNotNull'], fields: '', values: false };
 
@@ -54,7 +62,9 @@ local stack(rows) =
   // The present figures with their labels as columns.
   rows(expr):: self.now(expr) { format: 'table' },
   // The figures over the time that the dashboard shows.
-  over(expr, legend):: { datasource: source, expr: expr, legendFormat: legend, instant: false, range: true },
+  // Points lie a minute apart or more: `$__rate_interval` is four of them at least, so that rates of targets that are scraped each minute
+  // have samples, whatever scrape interval the data source names.
+  over(expr, legend):: { datasource: source, expr: expr, legendFormat: legend, instant: false, range: true, interval: '1m' },
 
   // --- panels: title, a sentence, queries, unit, and the size in columns and lines ------------------------------------------------
 
@@ -66,6 +76,18 @@ local stack(rows) =
   gauge(title, description, target, unit, width=4, height=4)::
     panel('gauge', title, description, [target], unit, width, height) {
       options: { orientation: 'auto', reduceOptions: latest, showThresholdLabels: false, showThresholdMarkers: true },
+    },
+
+  // One number for each series.
+  numbers(title, description, targets, unit, width=8, height=4)::
+    panel('stat', title, description, targets, unit, width, height) {
+      options: { colorMode: 'value', graphMode: 'none', justifyMode: 'auto', orientation: 'auto', reduceOptions: latest, textMode: 'value_and_name' },
+    },
+
+  // Text that stands in a label: which version, which mode.
+  names(title, description, target, width=8, height=4)::
+    panel('stat', title, description, [target], 'none', width, height) {
+      options: { colorMode: 'value', graphMode: 'none', justifyMode: 'auto', orientation: 'auto', reduceOptions: latest, textMode: 'name' },
     },
 
   bars(title, description, target, unit, width=8, height=9)::
@@ -123,19 +145,68 @@ local stack(rows) =
   // Colours from the values on: `[0.8, 'orange']`.
   steps(pairs):: { fieldConfig+: { defaults+: { thresholds+: { steps+: [{ color: pair[1], value: pair[0] } for pair in pairs] } } } },
   budgetSteps:: self.steps([[0.8, 'orange'], [1, 'red']]),
+  // The more the better, and CloudCostUnattributed fires below 0.8 as shipped. The first step, which begins nowhere, is red here.
+  ownedSteps:: { fieldConfig+: { defaults+: { thresholds+: { steps: [
+    { color: 'red', value: null },
+    { color: 'orange', value: 0.5 },
+    { color: 'green', value: 0.8 },
+  ] } } } },
+  whole:: { fieldConfig+: { defaults+: { decimals: 0 } } },
+  min(value):: { fieldConfig+: { defaults+: { min: value } } },
   max(value):: { fieldConfig+: { defaults+: { max: value } } },
-  // Another unit for one column or series.
-  unitOf(name, unit):: {
-    fieldConfig+: { overrides+: [{ matcher: { id: 'byName', options: name }, properties: [{ id: 'unit', value: unit }] }] },
-  },
-  // A column coloured by the steps of the panel.
-  coloured(name):: {
+  // One column or series, by its name, otherwise than the rest.
+  other(name, properties):: {
     fieldConfig+: {
-      overrides+: [
-        { matcher: { id: 'byName', options: name }, properties: [{ id: 'custom.cellOptions', value: { type: 'color-background' } }] },
-      ],
+      overrides+: [{ matcher: { id: 'byName', options: name }, properties: [{ id: id, value: properties[id] } for id in std.objectFields(properties)] }],
     },
   },
+  // Another unit for one column or series.
+  unitOf(name, unit):: self.other(name, { unit: unit }),
+  // A column coloured by the steps of the panel, or by its own.
+  coloured(name, pairs=null):: self.other(
+    name,
+    { 'custom.cellOptions': { type: 'color-background' } }
+    + if pairs == null then {} else {
+      thresholds: { mode: 'absolute', steps: [{ color: 'green', value: null }] + [{ color: pair[1], value: pair[0] } for pair in pairs] },
+    },
+  ),
+  // 0 and 1 as words: `['down', 'red'], ['up', 'green']`.
+  words(zero, one):: {
+    fieldConfig+: {
+      defaults+: {
+        mappings: [{ type: 'value', options: { '0': { index: 0, text: zero[0], color: zero[1] }, '1': { index: 1, text: one[0], color: one[1] } } }],
+      },
+    },
+  },
+  wordsOf(name, zero, one):: self.other(name, {
+    unit: 'none',
+    'custom.cellOptions': { type: 'color-background' },
+    mappings: [{ type: 'value', options: { '0': { index: 0, text: zero[0], color: zero[1] }, '1': { index: 1, text: one[0], color: one[1] } } }],
+  }),
+  // Where the panel leads.
+  leads(title, uid):: { fieldConfig+: { defaults+: { links: [{ title: title, url: address(uid), targetBlank: false }] } } },
+  // Where a cell of a table leads: `column` is the label that the variable of the same name is set to.
+  leadsBy(column, title, uid):: self.other(
+    column,
+    { links: [{ title: title, url: address(uid, '&var-%s=${__data.fields.%s:percentencode}' % [column, column]), targetBlank: false }] },
+  ),
+  // Where a series leads: as `leadsBy`, by a label of the series.
+  seriesLeadsBy(label, title, uid):: {
+    fieldConfig+: {
+      defaults+: {
+        links: [{ title: title, url: address(uid, '&var-%s=${__field.labels.%s:percentencode}' % [label, label]), targetBlank: false }],
+      },
+    },
+  },
+  // What lies between two series, filled.
+  band(lower, upper):: self.other(lower, { 'custom.lineWidth': 0, 'custom.fillOpacity': 0 })
+                       + self.other(upper, { 'custom.lineWidth': 0, 'custom.fillOpacity': 20, 'custom.fillBelowTo': lower }),
+  // A limit that a line is held against.
+  limit(name):: self.other(
+    name,
+    { 'custom.lineStyle': { fill: 'dash', dash: [10, 10] }, 'custom.fillOpacity': 0, color: { mode: 'fixed', fixedColor: 'red' } },
+  ),
+  stacked:: { fieldConfig+: { defaults+: { custom+: { stacking: { mode: 'normal', group: 'A' }, fillOpacity: 60 } } } },
 
   // What fires, for every dashboard.
   firing(pattern)::
@@ -149,7 +220,9 @@ local stack(rows) =
       labels,
       ['firing'],
       height=7,
-    ),
+    )
+    + self.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget')
+    + self.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
 
   // --- the whole ------------------------------------------------------------------------------------------------------------------
 
@@ -169,6 +242,17 @@ local stack(rows) =
     hide: 0,
   },
 
+  // When something happened, over every panel: the labels of the result tell what.
+  annotation(name, expr, title, colour):: {
+    name: name,
+    datasource: source,
+    enable: true,
+    hide: false,
+    iconColor: colour,
+    expr: expr,
+    titleFormat: title,
+  },
+
   row(title, panels):: { title: title, panels: panels },
 
   dashboard(uid, title, description, variables, rows):: {
@@ -184,9 +268,37 @@ local stack(rows) =
     timezone: 'utc',
     templating: {
       // A variable, so that the dashboard works as it is wherever it is imported.
-      list: [{ name: 'datasource', label: 'Data source', type: 'datasource', query: 'prometheus', refresh: 1, hide: 0 }] + variables,
+      list: [{ name: 'datasource', label: 'Data source', type: 'datasource', query: 'prometheus', refresh: 1, hide: 0 }] + variables + [{
+        name: 'costwarden_version',
+        label: 'Version of the dashboards',
+        type: 'constant',
+        query: version,
+        current: { text: version, value: version },
+        hide: 2,
+        skipUrlSync: true,
+      }],
     },
-    annotations: { list: [] },
+    annotations: {
+      list: [
+        $.annotation(
+          'Alerts',
+          'max by (alertname, severity, budget, tenant_id, provider, source) (ALERTS{category="finops", alertstate="firing"})',
+          '{{alertname}} {{budget}} {{tenant_id}} {{provider}} {{source}}',
+          'red',
+        ),
+        // A counter is born with its first run already in it, and `increase` does not see a birth: the first part does.
+        $.annotation(
+          'Remediation runs',
+          |||
+            sum by (playbook, outcome) (costwarden_remediation_runs_total)
+            unless sum by (playbook, outcome) (costwarden_remediation_runs_total offset 2m)
+            or sum by (playbook, outcome) (increase(costwarden_remediation_runs_total[2m])) > 0
+          |||,
+          '{{playbook}}: {{outcome}}',
+          'purple',
+        ),
+      ],
+    },
     links: [{
       title: 'costwarden',
       type: 'dashboards',

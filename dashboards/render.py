@@ -11,6 +11,8 @@ from pathlib import Path
 
 import rjsonnet
 
+from costwarden import __version__
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -18,7 +20,7 @@ def rendered(folder: Path) -> dict[Path, str]:
     """The text of each dashboard by the file that it belongs in. Raises `RuntimeError` for a source that does not evaluate."""
     texts = {}
     for source in sorted(folder.glob("*.jsonnet")):
-        dashboard = json.loads(rjsonnet.evaluate_file(str(source)))
+        dashboard = json.loads(rjsonnet.evaluate_file(str(source), ext_vars={"version": __version__}))
         texts[folder / "json" / f"{source.stem}.json"] = json.dumps(dashboard, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     return texts
 

@@ -59,7 +59,7 @@ def test_a_machine_without_apt_is_told_what_to_install(project: Path, path: Path
     answer = fetch_tools(project, path, tmp_path / "tools")
     assert answer.returncode == 1
     first, second, *_ = answer.stderr.splitlines()
-    assert first == "Missing in a usable version: promtool, alertmanager, amtool. They cannot be fetched: this machine has no apt-get."
+    assert first == "Missing in a usable version: promtool, alertmanager, amtool. Nothing can be fetched: this machine has no apt-get."
     assert second.startswith("Install Prometheus 2.42 and Alertmanager 0.25 or newer")
 
 
@@ -76,6 +76,79 @@ def test_a_program_that_says_no_version_does_not_count_as_found(project: Path, p
     for name in TOOLS:
         put(path, name, "unknown")
     assert fetch_tools(project, path, tmp_path / "tools").returncode == 1
+
+
+def put_all(folder: Path) -> None:
+    for name in TOOLS:
+        put(folder, name, "3.5.0")
+
+
+@pytest.mark.parametrize(("name", "says"), [("google-chrome", "Google Chrome 149.0.7"), ("chromium", "Chromium 120.0.1 built on Debian")])
+def test_a_browser_on_path_is_linked_whatever_it_is_called(project: Path, path: Path, tmp_path: Path, name: str, says: str) -> None:
+    put_all(path)
+    program = put(path, name, "")
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    answer = fetch_tools(project, path, tmp_path / "tools")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert (tmp_path / "tools" / "bin" / "chromium-headless-shell").resolve() == program
+
+
+@pytest.mark.parametrize("says", ["Chromium 119.9.9", "unknown"])
+def test_without_a_usable_browser_everything_else_is_there_and_a_sentence_says_so(
+    project: Path, path: Path, tmp_path: Path, says: str
+) -> None:
+    put_all(path)
+    put(path, "chromium", "").write_text(f"#!/bin/sh\necho '{says}'\n")
+    answer = fetch_tools(project, path, tmp_path / "tools")
+    assert answer.returncode == 0
+    first, second, *_ = answer.stderr.splitlines()
+    assert first == "Missing in a usable version: chromium-headless-shell. Nothing can be fetched: this machine has no apt-get."
+    assert second.startswith("Only the pictures of the dashboards and their test need it. Install Chromium or Chrome 120 or newer")
+    assert sorted(link.name for link in (tmp_path / "tools" / "bin").iterdir()) == sorted(TOOLS)
+
+
+def test_the_browser_of_an_earlier_run_stays_where_nothing_can_be_fetched(project: Path, path: Path, tmp_path: Path) -> None:
+    put_all(path)
+    program = tmp_path / "tools" / "chromium" / "chromium-headless-shell"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho 'Chromium 149.0.7 built on Debian'\n")
+    program.chmod(0o755)
+    answer = fetch_tools(project, path, tmp_path / "tools")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert (tmp_path / "tools" / "bin" / "chromium-headless-shell").resolve() == program
+
+
+@pytest.mark.parametrize(
+    ("apt_get", "reason"),
+    [
+        ("echo 'E: Temporary failure resolving the mirror' >&2; exit 100", "apt-get failed: E: Temporary failure resolving the mirror"),
+        ("exit 1", "apt-get failed: exit 1"),
+        ("exit 0", "Nothing can be fetched: the apt sources of this machine name no archive of its own release."),
+    ],
+)
+def test_an_apt_that_fails_costs_only_the_browser(project: Path, path: Path, tmp_path: Path, apt_get: str, reason: str) -> None:
+    put_all(path)
+    for name in ("apt-get", "dpkg-deb"):
+        put(path, name, "")
+        (path / name).write_text(f"#!/bin/sh\n{apt_get}\n")
+    answer = fetch_tools(project, path, tmp_path / "tools")
+    assert answer.returncode == 0
+    assert reason in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert sorted(link.name for link in (tmp_path / "tools" / "bin").iterdir()) == sorted(TOOLS)
+
+
+def test_a_program_that_cannot_be_run_costs_only_the_browser(project: Path, path: Path, tmp_path: Path) -> None:
+    put_all(path)
+    # An apt whose answer is right, and that cannot be run a second time.
+    put(path, "dpkg-deb", "")
+    apt = put(path, "apt-get", "")
+    suite = "stable"
+    apt.write_text(f"#!/bin/sh\n/bin/rm -f {apt}\necho \"'http://127.0.0.1:9/debian/dists/{suite}/InRelease' x 0\"\n")
+    answer = fetch_tools(project, path, tmp_path / "tools")
+    assert answer.returncode == 0
+    assert "Missing in a usable version: chromium-headless-shell." in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_the_tools_of_this_checkout_run(tools) -> None:

@@ -105,7 +105,14 @@ def store_budget(connection: Connection, budget: Budget, zone: ZoneInfo, now: in
     if before is not None and budget.origin in {"api", "default"} and (before.scope, before.period) != (budget.scope, budget.period):
         # A name is its scope and period; one that a file has given to another scope must not take that scope's cap away.
         raise BudgetIsConfigured(f"the name `{budget.budget}` belongs to a budget of another scope or period, from a file: change it there")
-    row = BudgetRow(
+    put_budget(connection, row_of(budget), *period_bounds(budget.period, now, zone), now)
+    append_audit(connection, at=now, actor=actor, action="set_budget", subject=budget.budget, before=before, after=budget)
+    return before
+
+
+def row_of(budget: Budget) -> BudgetRow:
+    """The row of the ledger that a budget is kept as."""
+    return BudgetRow(
         budget=budget.budget,
         scope=budget.scope,
         period=budget.period,
@@ -116,9 +123,6 @@ def store_budget(connection: Connection, budget: Budget, zone: ZoneInfo, now: in
         origin=budget.origin,
         tier=budget.tier,
     )
-    put_budget(connection, row, *period_bounds(budget.period, now, zone), now)
-    append_audit(connection, at=now, actor=actor, action="set_budget", subject=budget.budget, before=before, after=budget)
-    return before
 
 
 def drop_budget(connection: Connection, name: str, now: int, actor: str, *, configured: bool = False) -> Budget:

@@ -1,0 +1,278 @@
+local lib = import 'lib.libsonnet';
+local q = import 'queries.libsonnet';
+
+local month = 'global:cloud_cost_monthly_usd:sum{month="current"}';
+local budget = 'sum(%s)' % q.budgets('');
+local ratios = '(budget:cloud_budget_spent:ratio or budget:ai_budget_spent:ratio)';
+local ofCloudBudgets(metric) = 'max by (budget, provider) (%s)' % metric;
+local fullestClouds = 'topk(20, %s)' % ofCloudBudgets('budget:cloud_budget_spent:ratio');
+local byCloudBudget(metric) = lib.rows(q.among(fullestClouds, ofCloudBudgets(metric)));
+local ofAiBudgets(metric) = 'max by (budget, period, tenant_id) (%s)' % metric;
+local fullestAi = 'topk(20, %s)' % ofAiBudgets('budget:ai_budget_spent:ratio');
+local byAiBudget(metric) = lib.rows(q.among(fullestAi, ofAiBudgets(metric)));
+local ofServices(month) = 'sum by (provider, service) (service:cloud_cost_monthly_usd:sum{month="%s"})' % month;
+local dearest = 'topk(10, %s)' % ofServices('current');
+local ofTenants(window) = 'sum by (tenant_id) (tenant:ai_token_usage_cost_window_usd:sum{window="%s"})' % window;
+local consumers = 'topk(10, %s)' % ofTenants('30d');
+local above(limit) = '(count(%s > %s) or vector(0))' % [ratios, limit];
+
+lib.dashboard(
+  uid='finops-overview',
+  title='FinOps: overview',
+  description='What clouds and AI cost together, whether that stays inside the budgets, and where to look. Figures are US dollars.',
+  variables=[],
+  rows=[
+    lib.row('This month', [
+      lib.number(
+        'Cloud, month to date',
+        'What all bills say of this calendar month (UTC), AI providers\' own bills included where they are read.',
+        lib.now(month),
+        'currencyUSD',
+      ) + lib.leads('Cloud cost', 'finops-cloud-cost'),
+      lib.number(
+        'Cloud, forecast',
+        'What the bills of this month will come to by its end, by weekdays. Empty before a week of bills is known.',
+        lib.now('sum(%s)' % q.forecast('')),
+        'currencyUSD',
+      ) + lib.leads('Cloud cost', 'finops-cloud-cost'),
+      lib.gauge(
+        'Forecast of the budget',
+        'The forecast as a share of the budget, of the clouds that have one.',
+        lib.now(
+          'sum(%s and on (provider) provider:cloud_budget_monthly_limit_usd:max) / (%s > 0)' % [q.forecast(''), budget]
+        ),
+        'percentunit',
+      ) + lib.budgetSteps + lib.max(1.2),
+      lib.number(
+        'AI, month to date',
+        'Metered AI cost of this calendar month, exact and at once; providers bill it days later.',
+        lib.now('max(ai_spend_monthly_usd)'),
+        'currencyUSD',
+      ) + lib.leads('AI budgets', 'finops-ai-budget'),
+      lib.number(
+        'AI, forecast',
+        'What AI will have cost by the end of this month, by weekdays. Empty before a week of usage is known.',
+        lib.now('max(ai_spend_forecast_usd)'),
+        'currencyUSD',
+      ) + lib.leads('AI budgets', 'finops-ai-budget'),
+      lib.gauge(
+        'AI of the limit',
+        'Metered AI cost of this month as a share of the limit above which TotalAISpendHigh fires.',
+        lib.now('max(ai_spend_monthly_usd) / (max(ai_spend_monthly_limit_usd) > 0)'),
+        'percentunit',
+      ) + lib.budgetSteps + lib.max(1.2),
+      lib.number(
+        'Budget adherence',
+        'Share of all cloud and AI budgets that are not overspent in their current period.',
+        lib.now('1 - %s / count(%s)' % [above(1), ratios]),
+        'percentunit',
+      ) + lib.steps([[0, 'red'], [0.9, 'orange'], [1, 'green']]),
+      lib.number(
+        'Budgets above 80 %',
+        'Cloud and AI budgets of which more than 80 % is spent in their current period.',
+        lib.now(above('0.8')),
+        'none',
+      ) + lib.steps([[1, 'orange']]),
+      lib.number(
+        'Cost per customer',
+        'The bills of this month to date divided by the tenants that have used AI or sent a request.',
+        lib.now('global:cloud_cost_per_tenant_usd:ratio'),
+        'currencyUSD',
+      ),
+      lib.number(
+        'AI per customer',
+        'Metered AI cost of this month divided by the tenants that have used AI or sent a request.',
+        lib.now('max(ai_spend_monthly_usd) / global:tenants:count'),
+        'currencyUSD',
+      ),
+      lib.number(
+        'Month over month',
+        'This month to date against the whole month before: -40 % on the 18th of a month of 30 days is a steady cost.',
+        lib.now('global:cloud_cost_monthly_growth:ratio'),
+        'percentunit',
+      ),
+      lib.number(
+        'Alerts that fire',
+        'Alerts of costwarden that fire, critical ones and warnings.',
+        lib.now('count(ALERTS{category="finops", alertstate="firing", severity=~"critical|warning"}) or vector(0)'),
+        'none',
+      ) + lib.steps([[1, 'orange']]),
+    ]),
+    lib.row('Against the budget', [
+      lib.lines(
+        'Month to date and forecast',
+        |||
+          All bills of the month as they grow, what they will come to, the bounds between which 80 % of months end, and the budgets of those
+          clouds that have one together.
+        |||,
+        [
+          lib.over(month, 'month to date'),
+          lib.over('sum(%s)' % q.forecast(''), 'forecast'),
+          lib.over(q.bound('-', 'lower', ''), 'lower bound'),
+          lib.over(q.bound('+', 'upper', ''), 'upper bound'),
+          lib.over(budget, 'budget'),
+        ],
+        'currencyUSD',
+      ) + lib.band('lower bound', 'upper bound') + lib.limit('budget'),
+      lib.columns(
+        'Months',
+        'Cost of each calendar month that the ledger knows; the earliest are summed.',
+        lib.rows(q.months('')),
+        'currencyUSD',
+        'month',
+      ),
+      lib.grid(
+        'Cloud budgets',
+        'The 20 fullest cloud budgets by the share that is spent this month.',
+        [
+          lib.rows(fullestClouds),
+          byCloudBudget('cloud_budget_limit_usd'),
+          byCloudBudget('cloud_budget_spent_usd'),
+          byCloudBudget('cloud_budget_forecast_usd'),
+        ],
+        'currencyUSD',
+        ['budget', 'provider'],
+        ['Used', 'Limit', 'Spent', 'Forecast'],
+        12,
+      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
+      + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
+      lib.grid(
+        'AI budgets',
+        'The 20 fullest AI budgets by the share that is spent, or unsettled, in their period.',
+        [
+          lib.rows(fullestAi),
+          byAiBudget('ai_budget_limit_usd'),
+          byAiBudget('ai_budget_spent_usd'),
+          lib.rows(q.among(fullestAi, '1000 * ' + ofAiBudgets('ai_budget_reset_timestamp_seconds'))),
+        ],
+        'currencyUSD',
+        ['budget', 'period', 'tenant_id'],
+        ['Used', 'Limit', 'Spent', 'Resets'],
+        12,
+      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow')
+      + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
+    ]),
+    lib.row('What drives it', [
+      lib.bars(
+        'AI cost by provider',
+        'Metered AI cost since the ledger began.',
+        lib.now('sort_desc(label_replace(finops_cost_by_provider_usd, "provider", "(no provider)", "provider", ""))', '{{provider}}'),
+        'currencyUSD',
+        6,
+        8,
+      ),
+      lib.number(
+        'AI cost',
+        'Metered AI cost of all providers since the ledger began.',
+        lib.now('finops_total_cost_usd'),
+        'currencyUSD',
+        6,
+        8,
+      ),
+      lib.number(
+        'Cost of a million tokens',
+        'Of all models together, input and output, since the ledger began.',
+        lib.now('global:ai_cost_per_mtok_usd:ratio'),
+        'currencyUSD',
+        6,
+        8,
+      ),
+      lib.bars(
+        'Tokens by model',
+        'Input and output tokens since the ledger began, the 10 models with the most.',
+        lib.now('sort_desc(topk(10, finops_tokens_total))', '{{provider}} {{model}}'),
+        'short',
+        6,
+        8,
+      ),
+      lib.grid(
+        'Top cost drivers',
+        |||
+          The 10 services that cost most this month, and what they cost in the whole month before. Workloads of a cluster stand beside the
+          machines that they run on.
+        |||,
+        [
+          lib.rows(dearest),
+          lib.rows(q.among(dearest, ofServices('previous'))),
+        ],
+        'currencyUSD',
+        ['provider', 'service'],
+        ['Month to date', 'Month before'],
+        10,
+      ) + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
+      lib.bars(
+        'AI cost by model',
+        'Metered AI cost of the last 30 days, the 10 models that cost most.',
+        lib.now('sort_desc(topk(10, model:ai_token_usage_cost_window_usd:sum{window="30d"}))', '{{provider}} {{model}}'),
+        'currencyUSD',
+      ),
+      lib.grid(
+        'Top AI consumers',
+        'The 10 tenants whose AI requests cost most in the last 30 days, and what of it in the last 7.',
+        [
+          lib.rows(consumers),
+          lib.rows(q.among(consumers, ofTenants('7d'))),
+        ],
+        'currencyUSD',
+        ['tenant_id'],
+        ['30 days', '7 days'],
+        6,
+      ) + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
+    ]),
+    lib.row('What could be saved', [
+      lib.gauge(
+        'Cost that has an owner',
+        'Share of the usage and purchases of this month that has a team: what nobody owns nobody saves.',
+        lib.now('max(cloud_cost_attributed_ratio{target="team"})'),
+        'percentunit',
+      ) + lib.max(1) + lib.ownedSteps,
+      lib.number(
+        'Cost without an owner',
+        'Usage and purchases of this month without a team.',
+        lib.now('max(cloud_cost_unattributed_usd{target="team"})'),
+        'currencyUSD',
+      ),
+      lib.gauge(
+        'Clusters explained',
+        'Share of the bills of those clouds that clusters run on which the clusters explain: the rest is idle, or runs beside them.',
+        lib.now('%s / (%s > 0)' % [q.sum('kubernetes_cost_explained_usd'), q.sum('kubernetes_cost_explained_bill_usd')]),
+        'percentunit',
+      ) + lib.max(1),
+      lib.gauge(
+        'AI input from caches',
+        'Share of all input tokens that providers read from their caches, which costs a tenth to a half.',
+        lib.now('%s / (%s > 0)' % [q.sum('ai_tokens_total{type="cache_read"}'), q.sum('ai_tokens_total{type="input"}')]),
+        'percentunit',
+      ) + lib.max(1),
+      lib.gauge(
+        'AI bills metered',
+        'Share of what AI providers have billed that was metered; of the provider with the lowest one.',
+        lib.now('min(ai_reconciliation_capture_ratio)'),
+        'percentunit',
+      ) + lib.max(1) + lib.steps([[0, 'red'], [0.8, 'orange'], [0.9, 'green']]),
+      lib.number(
+        'AI calls refused, 30 days',
+        'Checks that were answered with no before they cost anything.',
+        lib.now('sum(increase(ai_budget_checks_total{outcome="denied"}[30d]))'),
+        'short',
+      ) + lib.whole,
+      lib.bars(
+        'Budgets used, per cent',
+        'Cloud and AI budgets by the share that is spent in their period, the 15 fullest; 100 is the limit.',
+        lib.now('sort_desc(topk(15, max by (budget) (finops_budget_percentage_used)))', '{{budget}}'),
+        'percent',
+        16,
+        9,
+      ) + lib.steps([[80, 'orange'], [100, 'red']]) + lib.max(120),
+      lib.numbers(
+        'Alerts of budgets',
+        'Alerts about a budget that fire, by severity. An overspent budget is two of them, a warning and a critical one.',
+        [lib.now('sort_desc(finops_budget_alerts_active)', '{{severity}}')],
+        'none',
+        8,
+        9,
+      ) + lib.steps([[1, 'orange']]) + lib.leads('Remediation', 'finops-remediation'),
+      lib.firing('.*'),
+    ]),
+  ],
+)

@@ -1,0 +1,62 @@
+// Expressions that several dashboards read. `chosen` is a matcher of a variable, or nothing.
+{
+  clouds:: ['aws', 'gcp', 'azure', 'kubernetes'],
+
+  // Whether more than one provider is chosen.
+  local several(chosen) = 'count(count by (provider) (provider:cloud_cost_monthly_usd:sum{%s})) > 1' % chosen,
+
+  // What the ledger says, once: replicas that share it say the same. What a process counts for itself is summed instead.
+  once(selector):: 'max without (instance, pod) (%s)' % selector,
+  // Sums of what the ledger says.
+  sum(selector, by=''):: 'sum %s(%s)' % [if by == '' then '' else 'by (%s) ' % by, self.once(selector)],
+
+  // What is chosen in a variable, as a matcher. Raw, between backticks, because a name may hold a quote, which Grafana does not escape.
+  chosen(name):: '%(name)s=~`${%(name)s:regex}`' % { name: name },
+
+  // The figures of those series alone that `ranking` has, whose labels are the same: the other columns of a table of the first few.
+  among(ranking, figures):: '%s and %s' % [figures, ranking],
+
+  // Where there is nothing a 0 that has a name.
+  orNone(expr, label):: '%s or on () label_replace(vector(0), "%s", "none", "", "")' % [expr, label],
+
+  // A cluster's share of a cloud's bill stands in that bill already: a sum over providers leaves it out. One cloud alone has all of its cost.
+  own(month, chosen)::
+    '(sum(provider:cloud_cost_own_monthly_usd:sum{month="%s", %s}) and on () (%s) or sum(provider:cloud_cost_monthly_usd:sum{month="%s", %s}))'
+    % [month, chosen, several(chosen), month, chosen],
+
+  // The share of a provider's cost that no other provider bills. Of what is no month's it is that of two: on the first of one, this month
+  // may be empty yet.
+  local share(chosen, months) =
+    'sum by (provider) (provider:cloud_cost_own_monthly_usd:sum{month=~"%s"})' % months
+    + ' / (sum by (provider) (provider:cloud_cost_monthly_usd:sum{month=~"%s"}) > 0)' % months
+    + if chosen == '' then '' else ' and on () (%s)' % several(chosen),
+  local scaled(metric, chosen) =
+    '(max by (provider) (%(metric)s{%(chosen)s}) * (%(share)s) or max by (provider) (%(metric)s{%(chosen)s}))'
+    % { metric: metric, chosen: chosen, share: share(chosen, 'current|previous') },
+
+  // Sums of this month's cost by labels of services.
+  services(labels, chosen)::
+    local cost = 'service:cloud_cost_monthly_usd:sum{month="current", %s}' % chosen;
+    'sum by (%s) (%s * on (provider) group_left () (%s) or %s)' % [labels, cost, share(chosen, 'current'), cost],
+
+  // The limits of clouds as wholes, by provider: as the cost that is held against them, without what stands in another's.
+  budgets(chosen):: scaled('provider:cloud_budget_monthly_limit_usd:max', chosen),
+
+  // By provider.
+  forecast(chosen):: scaled('cloud_cost_forecast_usd', chosen),
+  // Of all together: bills stray independently of each other, so their variances add up.
+  bound(sign, name, chosen)::
+    local all = self.forecast(chosen);
+    'sum(%s) %s sqrt(sum((%s - %s) ^ 2))' % [all, sign, scaled('cloud_cost_forecast_%s_usd' % name, chosen), all],
+
+  // Named so that they sort by time: ( comes before digits, digits before letters.
+  months(chosen):: |||
+    label_replace(label_replace(label_replace(
+      %s,
+      "month", "(older)", "month", "older"), "month", "last month", "month", "previous"), "month", "this month", "month", "current")
+  ||| % (
+    if chosen == '' then 'sum by (month) (provider:cloud_cost_own_monthly_usd:sum)'
+    else 'sum by (month) (provider:cloud_cost_own_monthly_usd:sum{%s}) and on () (%s) or sum by (month) (provider:cloud_cost_monthly_usd:sum{%s})'
+         % [chosen, several(chosen), chosen]
+  ),
+}

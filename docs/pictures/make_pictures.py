@@ -1,0 +1,188 @@
+"""Makes docs/pictures/*.png: five weeks of a made-up company, lived through by costwarden's own parts, then two minutes of the real stack.
+
+python docs/pictures/make_pictures.py [--output DIR]
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(PROJECT / "deploy" / "demo")]
+
+import httpx  # noqa: E402 (the paths come first)
+import yaml  # noqa: E402
+from applications import Application, exact_json, run_applications  # noqa: E402
+from company import BUDGETS, CLOUD_BUDGETS, GUARDRAILS  # noqa: E402
+from past import PAST_DAYS, STEP_HOURS, live_through  # noqa: E402
+from picture import dashboards, write_page  # noqa: E402
+from picture_browser import photograph  # noqa: E402
+from picture_page import WIDTH, height_of  # noqa: E402
+from processes import free_port, wait_for  # noqa: E402
+from stack import TOOLS, Stack, start_instances  # noqa: E402
+
+SECONDS = 120.0
+LOOK_BACK = f"{STEP_HOURS}h"
+"""The step of the past: with the default a sample would be seen for 5 minutes."""
+SETTLING = 60.0
+"""Seconds of the present: the longest `for` of the alerts that a picture shows, and the window of a rate."""
+
+STORAGE = ("--storage.tsdb.retention.time=400d", f"--query.lookback-delta={LOOK_BACK}")
+
+CALLS = (
+    Application("acme", "anthropic", "claude-sonnet-4-5", "reports", 40, 14_000, 2_600),
+    Application("globex", "openai", "gpt-4.1", "chat", 60, 6_000, 700),
+    Application("umbrella", "openai", "gpt-4.1", "agents", 25, 18_000, 1_500),
+    Application("hooli", "anthropic", "claude-sonnet-4-5", "batch", 10, 10_000, 2_000),
+)
+
+
+class PicturedStack(Stack):
+    """The stack of the demo, with a Prometheus that keeps the past."""
+
+    def _prometheus_command(self) -> list[str | Path]:
+        return [*super()._prometheus_command(), *STORAGE]
+
+    @property
+    def storage(self) -> Path:
+        """Where its Prometheus keeps its blocks."""
+        return self.folder / "data" / "prometheus"
+
+
+def configuration() -> str:
+    """The configuration of the demo, with the company's budgets."""
+    document = yaml.safe_load((PROJECT / "deploy" / "demo" / "costwarden.yaml").read_text(encoding="utf-8"))
+    document["cloud_budgets"], document["guardrails"] = CLOUD_BUDGETS, GUARDRAILS
+    document["budgets"]["configured"] = BUDGETS
+    document["alert_limits"] = {"ai_spend_monthly_limit_usd": 2_500}
+    document["metrics"] = {"usage_labels": ["tenant_id", "provider", "model", "feature", "team", "report_type"]}
+    for playbook in document["remediation"]["playbooks"]:
+        if playbook["name"] == "stop-dev-ec2":
+            playbook["mode"] = "approve"
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+@contextmanager
+def prometheus_over(storage: Path) -> Iterator[str]:
+    """A Prometheus on blocks alone, by its URL."""
+    url = f"http://127.0.0.1:{free_port()}"
+    config = storage.parent / "blocks.yaml"
+    config.write_text("{}", encoding="utf-8")
+    argv: list[str | Path] = [
+        TOOLS / "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={storage}",
+        f"--web.listen-address={url[7:]}",
+    ]
+    with subprocess.Popen([*argv, *STORAGE, "--log.level=error"]) as process:
+        try:
+            wait_for("a Prometheus over the past", lambda: answers(f"{url}/-/ready"), SECONDS)
+            yield url
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    """Whether anybody does, with success."""
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def promtool(*arguments: Any) -> None:
+    """Raises `CalledProcessError` where it fails."""
+    subprocess.run([TOOLS / "promtool", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+
+def fill(stack: PicturedStack, until: datetime) -> None:
+    """Live through the past, and put it and its recorded series where Prometheus will look."""
+    target = {"job": "costwarden", "instance": stack.costwarden.removeprefix("http://")}
+    samples, began = stack.folder / "past.om", time.monotonic()
+    with samples.open("w", encoding="utf-8") as file:
+        live_through(stack.config_file, stack.folder / "bills", until, file, target)
+    print(f"{PAST_DAYS} days lived through in {time.monotonic() - began:.0f} s", flush=True)
+    create = ("tsdb", "create-blocks-from", "--max-block-duration=744h")
+    promtool(*create, "openmetrics", samples, stack.storage)
+    rules = _recording(stack.folder)
+    begin = until - timedelta(days=PAST_DAYS)
+    times = (f"--start={begin.timestamp():.0f}", f"--end={until.timestamp():.0f}", f"--eval-interval={LOOK_BACK}")
+    # Rules that read other rules find them only the next time; the longest chain is of five.
+    for _ in range(5):
+        with prometheus_over(stack.storage) as url:
+            promtool(*create, "rules", f"--url={url}", *times, f"--output-dir={stack.storage}", rules)
+
+
+def _recording(folder: Path) -> Path:
+    """What the rules record, in one file, without intervals of their own: promtool would evaluate a month at them."""
+    documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((folder / "alerts").glob("*.rules.yaml"))]
+    groups = [
+        {"name": group["name"], "rules": [rule for rule in group["rules"] if "record" in rule]}
+        for document in documents
+        for group in document["groups"]
+    ]
+    path = folder / "recording.yaml"
+    path.write_text(yaml.safe_dump({"groups": [group for group in groups if group["rules"]]}), encoding="utf-8")
+    return path
+
+
+def use_up(stack: Stack, app: Application) -> None:
+    """One more call of an application, which costs what its budget has left: the alert about it starts a playbook."""
+    names = {"tenant_id": app.tenant_id, "provider": app.provider, "model": app.model, "feature": app.feature}
+    asked = stack.call(
+        "POST", "/api/ai-budget/check", {**names, "estimated_input_tokens": 1, "estimated_output_tokens": 0}, bearer="applications"
+    )
+    allowed = exact_json(asked)
+    if asked.status_code == 200:
+        cost = allowed["estimated_cost_usd"] + allowed["remaining_usd"]
+        used = {"reservation_id": allowed["reservation_id"], "input_tokens": 100_000, "cost_usd": str(cost)}
+        stack.call("POST", "/api/ai-budget/track", names | used, bearer="applications").raise_for_status()
+
+
+def make(folder: Path, output: Path) -> None:
+    """Everything, with its data in `folder`."""
+    until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    stack = PicturedStack(folder, configuration())
+    fill(stack, until)
+    with stack:
+        for environment, count in (("dev", 2), ("prod", 3)):
+            start_instances(stack.ec2(), count, {"environment": environment})
+        wait_for("a scrape", lambda: stack.query("up"), SECONDS)
+        run_applications(lambda path, body: stack.call("POST", path, body, bearer="applications"), CALLS)
+        use_up(stack, CALLS[-1])
+        settled = time.monotonic() + SETTLING
+        wait_for("the present to settle", lambda: time.monotonic() > settled, SECONDS)
+        for uid, dashboard in dashboards().items():
+            page = write_page(dashboard, folder, stack.prometheus)
+            picture = output / f"{uid}.png"
+            photograph(page, picture, WIDTH, height_of(dashboard))
+            print(f"{picture}: {picture.stat().st_size // 1024} KiB")
+
+
+def main() -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=HERE, help="the folder of the pictures (default: docs/pictures)")
+    parser.add_argument("--keep", action="store_true", help="leave the data where they are")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="costwarden-pictures-"))
+    try:
+        make(folder, arguments.output)
+    finally:
+        if arguments.keep:
+            print(folder)
+        else:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""Figures of panels on made-up series, by the engine of a real Prometheus: what is chosen, what counts twice, what a table holds."""
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dashboard_queries import DASHBOARDS, panels, queries, substituted, variables
+
+PROJECT = Path(__file__).parents[2]
+
+Chosen = Mapping[str, str | Sequence[str]]
+
+
+def series(name: str, value: float, **labels: str) -> dict[str, str]:
+    """A series that has one value from the first minute on."""
+    return {"series": selector(name, labels), "values": f"{value}x10"}
+
+
+def selector(name: str, labels: Mapping[str, str]) -> str:
+    return f"{name}{{{', '.join(f'{key}={json.dumps(value, ensure_ascii=False)}' for key, value in labels.items())}}}"
+
+
+class Asked:
+    """Queries of panels, each with what it should find; the recorded series are there."""
+
+    def __init__(self, *given: dict[str, str]) -> None:
+        self.given = list(given)
+        self.tests: list[dict[str, Any]] = []
+
+    def expect(self, title: str, found: Mapping[tuple[tuple[str, str], ...], float], chosen: Chosen | None = None) -> None:
+        """`title` is that of a query; `found` has the labels and the values of its series."""
+        (query,) = (query for query in queries() if query.title == title)
+        samples = [{"labels": selector("", dict(labels)), "value": value} for labels, value in found.items()]
+        self.tests.append({"expr": substituted(query.uid, query.target["expr"], chosen), "eval_time": "5m", "exp_samples": samples})
+
+    def check(self, tools: Any, folder: Path) -> None:
+        rules = str(PROJECT / "alerts" / "recording.rules.yaml")
+        test = {"interval": "1m", "input_series": self.given, "promql_expr_test": self.tests}
+        path = folder / "figures.yaml"
+        path.write_text(yaml.safe_dump({"rule_files": [rules], "evaluation_interval": "1m", "tests": [test]}, allow_unicode=True))
+        done = subprocess.run([tools.promtool, "test", "rules", path], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+NOTHING: tuple[tuple[str, str], ...] = ()
+
+# $100 on AWS, of which a cluster explains $30, and a budget of either.
+CLUSTER = (
+    series("aws_cost_monthly_usd", 100, provider="aws", region="eu-central-1", service="EC2", month="current"),
+    series("aws_cost_monthly_usd", 200, provider="aws", region="eu-central-1", service="EC2", month="previous"),
+    series("kubernetes_cost_monthly_usd", 30, provider="kubernetes", service="deployment/web", month="current"),
+    series("kubernetes_cost_monthly_usd", 60, provider="kubernetes", service="deployment/web", month="previous"),
+    series("cloud_cost_allocated_monthly_usd", 30, provider="kubernetes", month="current"),
+    series("cloud_cost_allocated_monthly_usd", 60, provider="kubernetes", month="previous"),
+    series("cloud_cost_forecast_usd", 150, provider="aws"),
+    series("cloud_cost_forecast_usd", 45, provider="kubernetes"),
+    series("aws_budget_monthly_limit_usd", 250, provider="aws"),
+    series("kubernetes_budget_monthly_limit_usd", 40, provider="kubernetes"),
+)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "month", "before", "forecast", "budget"),
+    [
+        # The cluster's dollars are in the bill of AWS already.
+        (None, 100, 200, 150, 250),
+        ({"provider": ["aws", "kubernetes"]}, 100, 200, 150, 250),
+        ({"provider": "aws"}, 100, 200, 150, 250),
+        # Alone it has what it costs.
+        ({"provider": "kubernetes"}, 30, 60, 45, 40),
+    ],
+)
+def test_a_cluster_counts_once_beside_its_cloud_and_wholly_alone(
+    tools, tmp_path, chosen: Chosen | None, month: float, before: float, forecast: float, budget: float
+) -> None:
+    asked = Asked(*CLUSTER)
+    asked.expect("finops-cloud-cost: Month to date A", {NOTHING: month}, chosen)
+    asked.expect("finops-cloud-cost: Month over month A", {NOTHING: month / before - 1}, chosen)
+    asked.expect("finops-cloud-cost: Forecast A", {NOTHING: forecast}, chosen)
+    asked.expect("finops-cloud-cost: Budget A", {NOTHING: budget}, chosen)
+    asked.expect("finops-cloud-cost: Budget used A", {NOTHING: month / budget}, chosen)
+    asked.expect("finops-cloud-cost: Months A", {(("month", "this month"),): month, (("month", "last month"),): before}, chosen)
+    asked.check(tools, tmp_path)
+
+
+def test_regions_add_up_to_the_month(tools, tmp_path) -> None:
+    asked = Asked(*CLUSTER)
+    asked.expect("finops-cloud-cost: Cost by region A", {(("region", "eu-central-1"),): 100, (("region", "(no region)"),): 0})
+    asked.expect("finops-cloud-cost: Cost by region A", {(("region", "(no region)"),): 30}, {"provider": "kubernetes"})
+    asked.check(tools, tmp_path)
+
+
+def test_a_cluster_that_no_cloud_bills_counts_beside_clouds(tools, tmp_path) -> None:
+    asked = Asked(*(found for found in CLUSTER if "allocated" not in found["series"]))
+    asked.expect("finops-cloud-cost: Month to date A", {NOTHING: 100 + 30})
+    asked.expect("finops-cloud-cost: Forecast A", {NOTHING: 150 + 45})
+    asked.expect("finops-overview: Cloud, forecast A", {NOTHING: 150 + 45})
+    asked.expect("finops-cloud-cost: Cost by region A", {(("region", "eu-central-1"),): 100, (("region", "(no region)"),): 30})
+    asked.check(tools, tmp_path)
+
+
+def test_replicas_of_one_ledger_count_once(tools, tmp_path) -> None:
+    both = [{**one, "series": one["series"].replace("{", f'{{job="costwarden", instance="{name}", ')} for one in CLUSTER for name in "ab"]
+    asked = Asked(*both)
+    asked.expect("finops-cloud-cost: Month to date A", {NOTHING: 100})
+    asked.expect("finops-cloud-cost: Forecast A", {NOTHING: 150})
+    asked.expect("finops-cloud-cost: Budget used A", {NOTHING: 100 / 250})
+    asked.check(tools, tmp_path)
+
+
+HOSTILE = ("a.b|c+(d)", "a.b", "axb", "c+(d)", "$1 [x]{2}^", "it's", 'quo"te', "back\\slash", "a/b", "漢字")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_tenant_of_any_name_can_be_chosen_and_is_the_only_one(tools, tmp_path, name: str) -> None:
+    asked = Asked(*(series("ai_token_usage_cost_window_usd", number, tenant_id=one, window="30d") for number, one in enumerate(HOSTILE)))
+    asked.expect("finops-ai-budget: Spend by tenant A", {label(name): HOSTILE.index(name)}, {"tenant_id": name})
+    asked.check(tools, tmp_path)
+
+
+def test_several_tenants_of_any_name_can_be_chosen_together(tools, tmp_path) -> None:
+    asked = Asked(*(series("ai_token_usage_cost_window_usd", number, tenant_id=one, window="30d") for number, one in enumerate(HOSTILE)))
+    for chosen in (HOSTILE[:2], HOSTILE[4:8], HOSTILE):
+        found = {label(name): HOSTILE.index(name) for name in chosen}
+        asked.expect("finops-ai-budget: Spend by tenant A", found, {"tenant_id": list(chosen)})
+    asked.check(tools, tmp_path)
+
+
+def label(tenant_id: str) -> tuple[tuple[str, str], ...]:
+    """Those of a tenant's figures in a window."""
+    return (("__name__", "tenant:ai_token_usage_cost_window_usd:sum"), ("tenant_id", tenant_id), ("window", "30d"))
+
+
+def test_what_is_chosen_stands_in_raw_strings() -> None:
+    names = {variable["name"] for uid in DASHBOARDS for variable in variables(uid)}
+    found = 0
+    for query in queries():
+        for name in names:
+            for match in re.finditer(rf".{{3}}\$(?:\{{{name}\b[^}}]*\}}|{name}\b).", query.target["expr"]):
+                assert match[0] == f"=~`${{{name}:regex}}`", query.title
+                found += 1
+    assert found > 50
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_tables_of_the_first_few_have_no_other_lines(tools, tmp_path) -> None:
+    tenants = [f"t{number:02}" for number in range(30)]
+    asked = Asked(
+        *(series("ai_budget_limit_usd", 100, budget=name, period="month", tenant_id=name) for name in tenants),
+        *(series("ai_budget_spent_usd", number, budget=name, period="month", tenant_id=name) for number, name in enumerate(tenants)),
+        *(series("ai_budget_unsettled_usd", 0, budget=name, period="month", tenant_id=name) for name in tenants),
+        *(
+            series("ai_token_usage_cost_window_usd", number, tenant_id=name, window=window)
+            for number, name in enumerate(tenants)
+            for window in ("30d", "7d")
+        ),
+    )
+    fullest = {(("budget", name), ("period", "month"), ("tenant_id", name)): number for number, name in enumerate(tenants) if number >= 10}
+    asked.expect("finops-overview: AI budgets: Used A", {key: number / 100 for key, number in fullest.items()})
+    asked.expect("finops-overview: AI budgets: Limit B", dict.fromkeys(fullest, 100))
+    asked.expect("finops-overview: AI budgets: Spent C", fullest)
+    consumers = {(("tenant_id", name),): number for number, name in enumerate(tenants) if number >= 20}
+    asked.expect("finops-overview: Top AI consumers: 30 days A", consumers)
+    asked.expect("finops-overview: Top AI consumers: 7 days B", consumers)
+    asked.check(tools, tmp_path)
+
+
+@pytest.mark.parametrize("uid", DASHBOARDS)
+def test_every_column_of_a_table_of_the_first_few_is_about_these(uid: str) -> None:
+    for panel in panels(uid):
+        first, *others = (target["expr"].strip() for target in panel["targets"])
+        if panel["type"] == "table" and first.startswith("topk("):
+            for other in others:
+                assert other.endswith(f" and {first}"), panel["title"]
+
+
+def test_budgets_and_tenants_are_never_shown_without_a_limit_of_their_number() -> None:
+    for query in queries():
+        labels = set(re.findall(r"\w+", query.target["legendFormat"])) | set(re.findall(r"by \(([\w, ]+)\)", query.target["expr"])[:1])
+        of_many = any(re.search(r"\b(tenant_id|budget)\b", names) for names in labels)
+        if of_many and query.uid != "finops-pipeline" and "firing" not in query.title:
+            assert "topk(" in query.target["expr"] or "cloud_" in query.target["expr"], query.title
+
+
+# --- time ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bill_that_has_today_is_not_younger_than_now(tools, tmp_path) -> None:
+    # Asked after five minutes: the data of one end in a day, those of the other ended a minute ago.
+    asked = Asked(
+        series("costwarden_source_data_newest_timestamp_seconds", 86_400, source="today"),
+        series("costwarden_source_data_newest_timestamp_seconds", 240, source="late"),
+    )
+    asked.expect("finops-pipeline: Sources: Data end ago D", {(("source", "today"),): 0, (("source", "late"),): 60})
+    asked.check(tools, tmp_path)
+
+
+def test_rates_have_samples_of_targets_that_are_scraped_each_minute(tools, tmp_path) -> None:
+    for query in queries():
+        if "$__rate_interval" in query.target["expr"]:
+            assert query.target["interval"] == "1m", query.title
+    asked = Asked({"series": 'ai_budget_checks_total{outcome="allowed", reason=""}', "values": "0+60x10"})
+    asked.expect("finops-pipeline: Checks a second A", {(("outcome", "allowed"),): 1})
+    asked.check(tools, tmp_path)
+
+
+# --- what a panel says of itself -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uid", [uid for uid in DASHBOARDS if variables(uid)])
+def test_a_panel_that_does_not_heed_what_is_chosen_says_so(uid: str) -> None:
+    for panel in panels(uid):
+        heeds = all(any(f"${{{one['name']}:regex}}" in target["expr"] for one in variables(uid)) for target in panel["targets"])
+        if not heeds and panel["title"] != "Firing":
+            says = re.search(r"\b[Aa]ll (tenants|clouds|accounts)\b|chosen", panel["description"])
+            # A limit beside the figures of what is chosen is everybody's.
+            some = any("${" in target["expr"] for target in panel["targets"])
+            assert says or some, panel["title"]
+
+
+def test_nothing_is_shown_under_an_empty_name() -> None:
+    for query in queries():
+        assert "or on () vector(0)" not in query.target["expr"], query.title

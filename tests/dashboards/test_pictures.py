@@ -1,0 +1,408 @@
+"""Pictures of the dashboards: numbers as Grafana writes them, labels that stay text, and a browser that sees what is blank or overlaps."""
+
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filled_stack import filled_stack
+from stand_in import Answer, StandIn
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT / "docs" / "pictures"))
+
+import picture_browser  # noqa: E402 (the path comes first)
+from picture import dashboards, moment, write_page  # noqa: E402
+from picture_browser import BrowserFailed, layout, photograph  # noqa: E402
+from picture_data import Field, Frame, Prometheus, QueryFailed, substituted, variables_of  # noqa: E402
+from picture_fields import look, transformed  # noqa: E402
+from picture_page import WIDTH, height_of, page  # noqa: E402
+from picture_units import formatted  # noqa: E402
+
+HOSTILE = "\"><script>alert('x')</script>${datasource} & 漢字"
+NOW = 1_800_000_000.0
+
+MAY_BE_EMPTY = {
+    ("finops-pipeline", "Firing"): "nothing of the pipeline fails on the filled stack",
+    ("finops-pipeline", "Notifications"): "the filled stack has no receivers",
+}
+
+# --- units ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0, "currencyUSD", "$0"),
+        (12.0, "currencyUSD", "$12"),
+        (12.345, "currencyUSD", "$12.3"),
+        (-75.0, "currencyUSD", "-$75"),
+        (12_345.0, "currencyUSD", "$12.3K"),
+        (999.99, "currencyUSD", "$1000"),
+        (2_500_000.0, "currencyUSD", "$2.50M"),
+        (0.0246, "currencyUSD", "$0.0246"),
+        (0.825, "percentunit", "82.5%"),
+        (-0.0000, "percentunit", "0%"),
+        (82.5, "percent", "82.5%"),
+        (0.25, "s", "250 ms"),
+        (59.0, "s", "59 s"),
+        (90.0, "s", "1.50 min"),
+        (3_600.0, "s", "1 hour"),
+        (172_800.0, "s", "2 days"),
+        (1_536.0, "bytes", "1.50 KiB"),
+        (2_500_000_000_000.0, "decbytes", "2.50 TB"),
+        (1_500.0, "short", "1.50 K"),
+        (0.5, "reqps", "0.500 req/s"),
+        (1_234_567.0, "none", "1234567"),
+        ((NOW + 9 * 86_400) * 1_000, "dateTimeFromNow", "in 9 days"),
+        ((NOW - 3_700) * 1_000, "dateTimeFromNow", "an hour ago"),
+        (NOW * 1_000, "dateTimeAsIso", "2027-01-15 08:00:00"),
+        (1.0, "bool_yes_no", "Yes"),
+        (math.nan, "currencyUSD", "NaN"),
+        (math.inf, "currencyUSD", "∞"),
+    ],
+)
+def test_a_number_is_written_as_grafana_writes_it(value: float, unit: str, text: str) -> None:
+    assert formatted(value, unit, None, NOW) == text
+
+
+def test_the_number_of_decimals_can_be_given() -> None:
+    assert formatted(12.3, "currencyUSD", 2) == "$12.30"
+
+
+def test_every_unit_of_the_dashboards_can_be_drawn() -> None:
+    used = {
+        panel["fieldConfig"]["defaults"]["unit"]
+        for dashboard in dashboards().values()
+        for panel in dashboard["panels"]
+        if "id" in panel and "fieldConfig" in panel
+    }
+    assert [formatted(1.0, unit) for unit in used]
+
+
+def test_a_unit_that_nobody_draws_is_said_by_name() -> None:
+    with pytest.raises(ValueError, match="no picture of the unit 'furlongs'"):
+        formatted(1, "furlongs")
+
+
+# --- fields and transformations ------------------------------------------------------------------------------------------------
+
+
+def frame(**columns: list) -> Frame:
+    return Frame([Field(name, values, "string" if isinstance(values[0], str) else "number") for name, values in columns.items()])
+
+
+def columns(found: Frame) -> dict[str, list]:
+    return {field.name: field.values for field in found.fields}
+
+
+def test_lines_that_agree_in_what_their_frames_share_become_one() -> None:
+    merged = transformed([frame(budget=["a", "b"], used=[0.5, 0.9]), frame(budget=["b", "c"], limit=[10.0, 20.0])], [{"id": "merge"}])
+    assert [columns(found) for found in merged] == [{"budget": ["a", "b", "c"], "used": [0.5, 0.9, None], "limit": [None, 10.0, 20.0]}]
+
+
+def test_columns_are_left_out_ordered_and_renamed() -> None:
+    options = {"excludeByName": {"Time": True}, "indexByName": {"Value": 1, "budget": 0}, "renameByName": {"Value": "Used"}}
+    (found,) = transformed([frame(Time=[1.0], Value=[2.0], budget=["a"])], [{"id": "organize", "options": options}])
+    assert list(columns(found).items()) == [("budget", ["a"]), ("Used", [2.0])]
+
+
+def test_lines_are_sorted_and_what_is_missing_comes_last() -> None:
+    sort = {"id": "sortBy", "options": {"sort": [{"field": "used", "desc": True}]}}
+    (found,) = transformed([frame(budget=["a", "b", "c"], used=[0.5, None, 0.9])], [sort])
+    assert columns(found) == {"budget": ["c", "a", "b"], "used": [0.9, 0.5, None]}
+
+
+def test_a_transformation_that_nobody_draws_is_said_by_name() -> None:
+    with pytest.raises(ValueError, match="no picture of the transformation 'joinByField'"):
+        transformed([], [{"id": "joinByField"}])
+
+
+def test_an_override_a_threshold_and_a_mapping_decide_how_a_value_looks() -> None:
+    steps = [{"color": "green", "value": None}, {"color": "orange", "value": 0.8}, {"color": "red", "value": 1}]
+    word = {"type": "value", "options": {"0": {"text": "nothing", "color": "blue"}}}
+    override = {"matcher": {"id": "byName", "options": "Used"}, "properties": [{"id": "unit", "value": "percentunit"}]}
+    panel = {"fieldConfig": {"defaults": {"unit": "short", "thresholds": {"steps": steps}, "mappings": [word]}, "overrides": [override]}}
+    used, other = (look(panel, Field(name, [], "number"), 0, NOW) for name in ("Used", "Limit"))
+    assert (used.text(0.5), other.text(0.5)) == ("50%", "0.500")
+    assert [used.colour(value) for value in (0.79, 0.8, 1.0)] == ["#73BF69", "#FF9830", "#F2495C"]
+    assert (used.text(0.0), used.colour(0.0)) == ("nothing", "#5794F2")
+
+
+# --- Prometheus ----------------------------------------------------------------------------------------------------------------
+
+
+def answer(request) -> Answer:
+    """Every query finds two series whose label is hostile; a range three points of it, and a gap."""
+    metrics = [{"__name__": "cost", "team": HOSTILE}, {"__name__": "cost", "team": "web"}]
+    if "/label/" in request.path:
+        return Answer({"status": "success", "data": ["web", "a.b"]})
+    if request.path.endswith("query_range"):
+        values = [[NOW - 3_000, "1"], [NOW - 2_985, "2"], [NOW - 60, "3"]]
+        return Answer(
+            {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": each, "values": values} for each in metrics]}}
+        )
+    result = [{"metric": each, "value": [NOW, str(number + 1)]} for number, each in enumerate(metrics)]
+    return Answer({"status": "success", "data": {"resultType": "vector", "result": result}})
+
+
+def panel(kind: str, number: int, place: tuple[int, int, int, int], **more) -> dict:
+    x, y, width, height = place
+    over_time = kind == "timeseries"
+    target = {
+        "expr": "cost",
+        "legendFormat": "{{team}}",
+        "refId": "A",
+        "instant": not over_time,
+        "format": "table" if kind in ("table", "barchart") else "",
+    }
+    return {
+        "type": kind,
+        "id": number,
+        "title": f"{kind} {number}",
+        "gridPos": {"x": x, "y": y, "w": width, "h": height},
+        "targets": [target],
+        "fieldConfig": {"defaults": {"unit": "currencyUSD"}, "overrides": []},
+        "options": {},
+    } | more
+
+
+def dashboard(*panels: dict) -> dict:
+    return {"uid": "sample", "title": f"Sample {HOSTILE}", "panels": list(panels), "time": {"from": "now-1h", "to": "now"}}
+
+
+ALL_KINDS = dashboard(
+    {"type": "row", "id": 1, "title": HOSTILE.replace("$", ""), "gridPos": {"x": 0, "y": 0, "w": 24, "h": 1}},
+    panel("stat", 2, (0, 1, 8, 4)),
+    panel("gauge", 3, (8, 1, 8, 4)),
+    panel("bargauge", 4, (16, 1, 8, 4)),
+    panel("timeseries", 5, (0, 5, 8, 9), options={"legend": {"displayMode": "table", "calcs": ["lastNotNull"]}}),
+    panel("barchart", 6, (8, 5, 8, 9), options={"xField": "team"}),
+    panel("table", 7, (16, 5, 8, 9)),
+)
+
+
+@pytest.fixture
+def stand_in():
+    with StandIn(answer) as server:
+        yield server
+
+
+@pytest.fixture
+def prometheus(stand_in):
+    client = Prometheus(stand_in.url, NOW - 3_600, NOW)
+    yield client
+    client.close()
+
+
+def asked(stand_in) -> dict[str, list[str]]:
+    from urllib.parse import parse_qs
+
+    return parse_qs(stand_in.requests[-1].body.decode())
+
+
+def test_labels_are_text_wherever_they_stand(prometheus) -> None:
+    text = page(ALL_KINDS, prometheus)
+    assert "<script" not in text
+    assert "alert('x')" not in text
+    # Title, heading and row; then each kind of panel names the series once, the stat too, where there are several.
+    assert text.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;") >= 3 + 5
+    assert "漢字" in text
+
+
+def test_a_page_needs_no_network_and_no_script(prometheus) -> None:
+    text = page(ALL_KINDS, prometheus)
+    assert not any(needle in text for needle in ("http://", "https://", "src=", "url(", "@import", "<link", "<script"))
+
+
+def test_a_gap_breaks_a_line_and_a_point_alone_is_a_dot(prometheus) -> None:
+    text = page(dashboard(panel("timeseries", 1, (0, 0, 24, 9))), prometheus)
+    # Of each of the two series: two points that make a line, and one alone.
+    assert (text.count('fill="none"'), text.count("<circle")) == (2, 2)
+
+
+def test_the_area_between_two_lines_is_filled_and_a_limit_is_dashed(prometheus) -> None:
+    band = {"matcher": {"id": "byName", "options": "web"}, "properties": [{"id": "custom.fillBelowTo", "value": HOSTILE}]}
+    dashed = {
+        "matcher": {"id": "byName", "options": "web"},
+        "properties": [{"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [4, 2]}}],
+    }
+    config = {"defaults": {"unit": "none"}, "overrides": [band, dashed]}
+    text = page(dashboard(panel("timeseries", 1, (0, 0, 24, 9), fieldConfig=config)), prometheus)
+    assert text.count('opacity="0.15"') == 2  # the two pieces of the line
+    assert 'stroke-dasharray="4 2"' in text
+
+
+def test_intervals_and_variables_are_put_into_a_query(stand_in, prometheus) -> None:
+    target = {"expr": 'rate(x{team=~"$team"}[$__rate_interval])', "range": True}
+    prometheus.frames(target, {"team": ".*"}, several=False, points=400)
+    # An hour in 400 points is 9 s, less than the 15 s of a scrape; a rate looks at four of these.
+    assert asked(stand_in)["query"] == ['rate(x{team=~".*"}[60s])']
+    assert asked(stand_in)["step"] == ["15.0"]
+    prometheus.frames(target, {"team": ".*"}, several=False, points=30)
+    # 120 s a point, and a scrape more.
+    assert asked(stand_in)["query"] == ['rate(x{team=~".*"}[135s])']
+
+
+def test_all_is_what_the_dashboard_says_or_every_value_that_there_is(prometheus) -> None:
+    def variable(name: str, **more):
+        query = {"query": "label_values(cost, team)"}
+        return {"name": name, "type": "query", "query": query, "current": {"value": ["$__all"]}, **more}
+
+    templating = {"templating": {"list": [variable("own", allValue=".*"), variable("every"), variable("one", current={"value": "web"})]}}
+    assert variables_of(templating, prometheus) == {"own": ".*", "every": r"(a\.b|web)", "one": "web"}
+
+
+def test_a_variable_that_nobody_has_set_is_said_by_name() -> None:
+    with pytest.raises(QueryFailed, match=r"there is no variable \$team"):
+        substituted("x$team", {})
+
+
+def test_a_query_that_fails_is_told_with_its_panel() -> None:
+    with StandIn(lambda _: Answer({"status": "error", "error": "parse error"}, 400)) as server:
+        client = Prometheus(server.url, NOW - 60, NOW)
+        with pytest.raises(QueryFailed, match="cost: parse error") as caught:
+            page(dashboard(panel("stat", 1, (0, 0, 4, 4))), client)
+        client.close()
+    assert caught.value.__notes__ == ["in the panel 'stat 1'"]
+
+
+def test_a_kind_of_panel_that_nobody_draws_is_said_by_name(prometheus) -> None:
+    with pytest.raises(ValueError, match="no picture of panels 'heatmap'"):
+        page(dashboard(panel("heatmap", 1, (0, 0, 4, 4))), prometheus)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("now", NOW), ("now-30d", NOW - 2_592_000), ("1800000000", NOW), ("2027-01-15T08:00:00Z", NOW)],
+)
+def test_a_moment_is_relative_a_number_or_a_date(text: str, seconds: float) -> None:
+    assert moment(text, NOW) == seconds
+
+
+@pytest.mark.parametrize(("text", "reason"), [("yesterday", "is no moment"), ("2027-01-15", "names no time zone")])
+def test_what_is_no_moment_is_told(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        moment(text, NOW)
+
+
+def test_the_command_says_in_a_sentence_that_nobody_answers(free_port, tmp_path) -> None:
+    command = [
+        sys.executable,
+        PROJECT / "docs" / "pictures" / "picture.py",
+        "--prometheus",
+        f"http://127.0.0.1:{free_port()}",
+        "--output",
+        tmp_path,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# --- what a browser sees -------------------------------------------------------------------------------------------------------
+
+
+def faults(path: Path, shown: dict, may_be_empty: set[str] = frozenset()) -> list[str]:
+    """What a person would see to be wrong: a panel that is blank, that lies on another or outside the page, or that holds too much."""
+    seen = layout(path, WIDTH, height_of(shown))
+    found = []
+    for number, one in enumerate(seen.panels):
+        title = one["title"]
+        if one["type"] != "row" and not one["marks"] and title not in may_be_empty:
+            found.append(f"{title} is blank")
+        if one["right"] - one["left"] < 20 or one["bottom"] - one["top"] < 20:
+            found.append(f"{title} has no size")
+        if one["left"] < 0 or one["top"] < 0 or one["right"] > seen.width or one["bottom"] > seen.height:
+            found.append(f"{title} is not on the page")
+        found += [f"{title} is too small for {what}" for what in one["outlying"]]
+        found += [
+            f"{title} overlaps {other['title']}"
+            for other in seen.panels[:number]
+            if min(one["right"], other["right"]) - max(one["left"], other["left"]) > 0.5
+            and min(one["bottom"], other["bottom"]) - max(one["top"], other["top"]) > 0.5
+        ]
+    assert len(seen.panels) == len(shown["panels"])
+    return found
+
+
+def drawn(folder: Path, shown: dict, url: str) -> Path:
+    return write_page(shown, folder, url, start=str(NOW - 3_600), end=str(NOW))
+
+
+def test_a_page_of_every_kind_of_panel_has_no_fault(stand_in, tmp_path) -> None:
+    assert faults(drawn(tmp_path, ALL_KINDS, stand_in.url), ALL_KINDS) == []
+
+
+def test_a_panel_without_data_and_one_without_anything_are_found_to_be_blank(tmp_path) -> None:
+    kinds = ("stat", "gauge", "bargauge", "timeseries", "barchart", "table")
+    shown = dashboard(*(panel(kind, number, (number * 4, 0, 4, 9)) for number, kind in enumerate(kinds)))
+    with StandIn(lambda _: Answer({"status": "success", "data": {"resultType": "vector", "result": []}})) as server:
+        path = drawn(tmp_path, shown, server.url)
+    titles = [one["title"] for one in shown["panels"]]
+    assert faults(path, shown) == [f"{title} is blank" for title in titles]
+    assert faults(path, shown, set(titles[1:])) == [f"{titles[0]} is blank"]
+
+
+def test_a_panel_on_another_is_found(stand_in, tmp_path) -> None:
+    shown = dashboard(panel("stat", 1, (0, 0, 8, 4)), panel("stat", 2, (8, 0, 8, 4)), panel("stat", 3, (7, 3, 8, 4)))
+    found = faults(drawn(tmp_path, shown, stand_in.url), shown)
+    assert found == ["stat 3 overlaps stat 1", "stat 3 overlaps stat 2"]
+
+
+def test_a_panel_off_the_page_is_found(stand_in, tmp_path) -> None:
+    shown = dashboard(panel("stat", 1, (20, 0, 8, 4)))
+    assert faults(drawn(tmp_path, shown, stand_in.url), shown) == ["stat 1 is not on the page"]
+
+
+def test_what_sticks_out_of_its_panel_is_found_and_what_is_cut_off_is_not(stand_in, tmp_path) -> None:
+    shown = dashboard(panel("table", 1, (0, 0, 4, 9)))
+    path = drawn(tmp_path, shown, stand_in.url)
+    assert faults(path, shown) == []
+    path.write_text(path.read_text().replace("<table>", '<div style="width:900px">long</div><table>'))
+    assert faults(path, shown) == ["table 1 is too small for div. long"]
+
+
+def test_a_picture_is_as_large_as_its_page(stand_in, tmp_path) -> None:
+    picture = tmp_path / "sample.png"
+    photograph(drawn(tmp_path, ALL_KINDS, stand_in.url), picture, WIDTH, height_of(ALL_KINDS))
+    header = picture.read_bytes()[:24]
+    assert header[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == (WIDTH, height_of(ALL_KINDS))
+
+
+def test_a_machine_without_a_browser_is_told_what_to_do(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(picture_browser, "FETCHED", tmp_path / "bin" / "chromium-headless-shell")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrowserFailed, match=r"no chromium-headless-shell or chromium.* run `rm -r .tools; make tools`"):
+        picture_browser.browser()
+
+
+@pytest.mark.stack
+@pytest.mark.timeout(300)
+def test_no_panel_of_a_dashboard_is_blank_or_overlaps_on_a_real_prometheus(tmp_path, tools) -> None:
+    shown = dashboards()
+    assert {uid for uid, _ in MAY_BE_EMPTY} <= shown.keys()
+
+    def empty(url: str) -> set[tuple[str, str]]:
+        found = set()
+        for uid, one in shown.items():
+            now = time.time()
+            client = Prometheus(url, now - 300, now, scrape_interval=1)
+            try:
+                text = page(one, client)
+            finally:
+                client.close()
+            sections = text.split('data-title="')[1:]
+            found |= {(uid, section.partition('"')[0]) for section in sections if 'class="no-data"' in section}
+        return found
+
+    with filled_stack(tmp_path, until=lambda filled: empty(filled.prometheus) <= MAY_BE_EMPTY.keys()) as filled:
+        found = {}
+        for uid, one in shown.items():
+            path = write_page(one, tmp_path, filled.prometheus, start="now-5m")
+            found[uid] = faults(path, one, {title for of, title in MAY_BE_EMPTY if of == uid})
+    assert found == {uid: [] for uid in shown}
