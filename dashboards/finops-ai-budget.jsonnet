@@ -75,7 +75,7 @@ lib.dashboard(
         'Cost of the 24 hours before each moment, of the 10 tenants that lead.',
         [lib.over('topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="1d", %s})' % chosen, '{{tenant_id}}')],
         'currencyUSD',
-      ),
+      ) + lib.bare,
     ]),
     lib.row('Budgets', [
       lib.grid(
@@ -145,13 +145,13 @@ lib.dashboard(
         'How fast budgets are spent: 1 is all of the limit by the end of the period. AIBudgetBurnsFast looks at 12 and, in 6 hours, at 6.',
         [lib.over('topk(10, max by (budget, period) (budget:ai_budget_burn:rate1h{%s}))' % chosen, '{{budget}} {{period}}')],
         'none',
-      ),
+      ) + lib.bare,
       lib.lines(
         'Burn of a day',
         'How fast budgets of a week or a month are spent: 1 is all of the limit by the end of the period. AIBudgetBurnsSlowly looks at 3.',
         [lib.over('topk(10, max by (budget, period) (budget:ai_budget_burn:rate1d{%s}))' % chosen, '{{budget}} {{period}}')],
         'none',
-      ),
+      ) + lib.bare,
     ]),
     lib.row('Who and what', [
       lib.bars(
@@ -232,7 +232,7 @@ lib.dashboard(
         [lib.over('topk(10, tenant:ai_cost_hourly:ratio{%s})' % chosen, '{{tenant_id}}')],
         'short',
         8,
-      ),
+      ) + lib.bare,
       lib.lines(
         'Hours beyond what is expected',
         'Cost of the last hour above the limit of AISpendAnomaly, by tenant; below 0 is as usual.',
@@ -248,7 +248,7 @@ lib.dashboard(
         ],
         'currencyUSD',
         8,
-      ),
+      ) + lib.bare,
       lib.grid(
         'Expected and observed',
         'Cost of the last hour by tenant, against the median of this hour on such days in the four weeks before: the 20 largest excesses.',

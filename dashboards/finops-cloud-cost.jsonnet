@@ -69,7 +69,7 @@ lib.dashboard(
           lib.over('provider:cloud_budget_monthly_limit_usd:max{%s}' % chosen, '{{provider}} budget'),
         ],
         'currencyUSD',
-      ),
+      ) + lib.bare,
       lib.lines(
         'Forecast of the month',
         |||
@@ -100,7 +100,7 @@ lib.dashboard(
         'percentunit',
         12,
         5,
-      ),
+      ) + lib.bare,
     ]),
     lib.row('Budgets', [
       lib.grid(
@@ -123,12 +123,12 @@ lib.dashboard(
       + lib.unitOf('Forecast used', 'percentunit') + lib.coloured('Forecast used'),
       lib.lines(
         'Burn of a day',
-        'How fast cloud budgets are spent: 1 is all of the limit by the end of the month, 2 is twice as fast. Bills come in lumps.',
-        [lib.over('max by (budget) (budget:cloud_budget_burn:rate1d{%s})' % chosen, '{{budget}}')],
+        'How fast the 10 fastest cloud budgets are spent: 1 is all of the limit by the end of the month, 2 is twice as fast. Bills come in lumps.',
+        [lib.over('topk(10, max by (budget) (budget:cloud_budget_burn:rate1d{%s}))' % chosen, '{{budget}}')],
         'none',
         8,
         7,
-      ),
+      ) + lib.bare,
       lib.grid(
         'Budgets kept at providers',
         'Budgets of AWS Budgets, Cloud Billing and Cost Management, and what the providers forecast of them.',
@@ -228,7 +228,7 @@ lib.dashboard(
         ],
         'currencyUSD',
         8,
-      ),
+      ) + lib.bare,
       lib.lines(
         'Day over day',
         'Growth of the newest complete day over the day before, and the limit above which CloudCostSpike may fire.',
@@ -238,7 +238,7 @@ lib.dashboard(
         ],
         'percentunit',
         8,
-      ) + lib.limit('limit'),
+      ) + lib.limit('limit') + lib.bare,
       lib.columns(
         'Months',
         'Cost of each calendar month that the ledger knows; the earliest are summed.',
@@ -279,7 +279,7 @@ lib.dashboard(
           ),
         ],
         'currencyUSD',
-      ),
+      ) + lib.bare,
     ]),
     lib.row('Whether to believe it', [
       lib.firing('Budget.*|Cloud.*|Cost.*|ProviderBudget.*|S3BucketLarge|OverprovisionedPod|RulesOutOfDate|ConfigReloadFailed|MetricsPageStale'),

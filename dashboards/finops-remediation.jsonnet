@@ -7,6 +7,12 @@ local fullest = |||
   ))
 |||;
 
+local fullestClouds = |||
+  topk(100, max by (budget, provider, action) (
+    cloud_budget_spent_usd / ignoring (action) group_right () (cloud_budget_limit_usd{action!=""} > 0)
+  ))
+|||;
+
 lib.dashboard(
   uid='finops-remediation',
   title='FinOps: remediation',
@@ -100,16 +106,10 @@ lib.dashboard(
       + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
       lib.grid(
         'Cloud budgets with a playbook',
-        'Cloud budgets whose alert starts a playbook when they are overspent, fullest first.',
+        'Cloud budgets whose alert starts a playbook when they are overspent, the 100 fullest.',
         [
-          lib.rows(
-            |||
-              max by (budget, provider, action) (
-                cloud_budget_spent_usd / ignoring (action) group_right () (cloud_budget_limit_usd{action!=""} > 0)
-              )
-            |||
-          ),
-          lib.rows('max by (budget, provider, action) (cloud_budget_limit_usd{action!=""})'),
+          lib.rows(fullestClouds),
+          lib.rows(q.among(fullestClouds, 'max by (budget, provider, action) (cloud_budget_limit_usd{action!=""})')),
         ],
         'currencyUSD',
         ['budget', 'provider', 'action'],

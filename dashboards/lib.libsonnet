@@ -198,6 +198,8 @@ local stack(rows) =
       },
     },
   },
+  // Of many lines, whose areas would hide each other.
+  bare:: { fieldConfig+: { defaults+: { custom+: { fillOpacity: 0 } } } },
   // What lies between two series, filled.
   band(lower, upper):: self.other(lower, { 'custom.lineWidth': 0, 'custom.fillOpacity': 0 })
                        + self.other(upper, { 'custom.lineWidth': 0, 'custom.fillOpacity': 20, 'custom.fillBelowTo': lower }),

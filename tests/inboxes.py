@@ -38,6 +38,12 @@ class Message:
         return str(part.get_content()).replace("\r\n", "\n")
 
 
+class WebServer(ThreadingHTTPServer):
+    """Takes a storm of connections: beyond the five that usually wait in line, the others would try again a second later."""
+
+    request_queue_size = 1024
+
+
 class Inboxes:
     """Both servers, between `with` and its end, and all that came in."""
 
@@ -48,7 +54,7 @@ class Inboxes:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._smtp = Controller(self, hostname="127.0.0.1", port=smtp_port, ready_timeout=20)
-        self._http = ThreadingHTTPServer(("127.0.0.1", http_port), self._handler())
+        self._http = WebServer(("127.0.0.1", http_port), self._handler())
         self._ends = ExitStack()
 
     def to(self, name: str) -> list[Message]:

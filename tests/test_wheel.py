@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from costwarden.artifacts import list_artifacts
+from costwarden.artifacts.exported import RECORD
 
 BIN = Path(sys.executable).parent
 
@@ -51,7 +52,7 @@ def test_the_wheel_brings_nothing_else_into_the_environment(installed: Path) -> 
 
 def test_the_installed_command_exports_rules_that_promtool_accepts(installed: Path, tools, tmp_path: Path) -> None:
     run(installed.parents[2] / "bin" / "costwarden", "artifacts", "export", tmp_path / "out", cwd=tmp_path)
-    assert files(tmp_path / "out") == files(installed / "costwarden" / "share")
+    assert files(tmp_path / "out") == [RECORD, *files(installed / "costwarden" / "share")]
     rules = sorted((tmp_path / "out" / "alerts").glob("*.rules.yaml"))
     assert rules
     assert "SUCCESS" in run(tools.promtool, "check", "rules", *rules, cwd=tmp_path)

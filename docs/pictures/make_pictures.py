@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +30,26 @@ from picture import dashboards, write_page  # noqa: E402
 from picture_browser import photograph  # noqa: E402
 from picture_page import WIDTH, height_of  # noqa: E402
 from processes import free_port, wait_for  # noqa: E402
-from stack import TOOLS, Stack, start_instances  # noqa: E402
+from stack import AWS_CREDENTIALS, TOOLS, Stack, start_instances  # noqa: E402
 
-SECONDS = 120.0
+SECONDS = 240.0
 LOOK_BACK = f"{STEP_HOURS}h"
 """The step of the past: with the default a sample would be seen for 5 minutes."""
-SETTLING = 60.0
-"""Seconds of the present: the longest `for` of the alerts that a picture shows, and the window of a rate."""
+SETTLING = 150.0
+"""Seconds of the present: the longest `for` of the alerts that a picture shows, and half the window of a rate."""
+OF_THE_PRESENT = {"finops-pipeline": "now-10m", "finops-remediation": "now-10m"}
+"""From when on those are shown that tell of what runs now."""
 
 STORAGE = ("--storage.tsdb.retention.time=400d", f"--query.lookback-delta={LOOK_BACK}")
 
 CALLS = (
-    Application("acme", "anthropic", "claude-sonnet-4-5", "reports", 40, 14_000, 2_600),
-    Application("globex", "openai", "gpt-4.1", "chat", 60, 6_000, 700),
-    Application("umbrella", "openai", "gpt-4.1", "agents", 25, 18_000, 1_500),
-    Application("hooli", "anthropic", "claude-sonnet-4-5", "batch", 10, 10_000, 2_000),
+    Application("acme", "anthropic", "claude-sonnet-4-5", "reports", 4, 1_400, 260),
+    Application("globex", "openai", "gpt-4.1", "chat", 6, 600, 70),
+    Application("umbrella", "openai", "gpt-4.1", "agents", 2, 1_800, 150),
+    Application("hooli", "anthropic", "claude-sonnet-4-5", "batch", 1, 10_000, 2_000),
 )
+"""Again and again while the present lasts."""
+RUNAWAY = CALLS[-1]
 
 
 class PicturedStack(Stack):
@@ -51,6 +57,12 @@ class PicturedStack(Stack):
 
     def _prometheus_command(self) -> list[str | Path]:
         return [*super()._prometheus_command(), *STORAGE]
+
+    def start_costwarden(self) -> None:
+        """With credentials for the stand-in of AWS."""
+        self._await_answer("moto", f"{self.moto}/moto-api/data.json")
+        self.processes.launch("costwarden", [sys.executable, "-m", "costwarden", "serve", "--config", self.config_file], AWS_CREDENTIALS)
+        self._await_answer("costwarden", f"{self.costwarden}/readyz")
 
     @property
     def storage(self) -> Path:
@@ -64,6 +76,8 @@ def configuration() -> str:
     document["cloud_budgets"], document["guardrails"] = CLOUD_BUDGETS, GUARDRAILS
     document["budgets"]["configured"] = BUDGETS
     document["alert_limits"] = {"ai_spend_monthly_limit_usd": 2_500}
+    document["cloudwatch"] = {"access": {"endpoint_url": "http://127.0.0.1:5000"}, "interval_seconds": 10}
+    document["notifier"] = {"receivers": [{"name": "finance-chat", "url": {"file": "tokens/finance-chat"}}]}
     document["metrics"] = {"usage_labels": ["tenant_id", "provider", "model", "feature", "team", "report_type"]}
     for playbook in document["remediation"]["playbooks"]:
         if playbook["name"] == "stop-dev-ec2":
@@ -148,21 +162,73 @@ def use_up(stack: Stack, app: Application) -> None:
         stack.call("POST", "/api/ai-budget/track", names | used, bearer="applications").raise_for_status()
 
 
+def notify(stack: Stack) -> None:
+    """A message for the receiver of the notifier, as Alertmanager sends it."""
+    alert = {
+        "status": "firing",
+        "labels": {"alertname": "BudgetExceeded80Percent", "severity": "warning", "category": "finops", "budget": "data"},
+        "annotations": {"summary": "Budget data is above 80 %"},
+        "startsAt": datetime.now(UTC).isoformat(),
+        "endsAt": "0001-01-01T00:00:00Z",
+        "fingerprint": "0123456789abcdef",
+    }
+    message = {"version": "4", "groupKey": "data", "status": "firing", "externalURL": stack.prometheus, "alerts": [alert]}
+    stack.call("POST", "/api/notifications/finance-chat", message, bearer="alertmanager").raise_for_status()
+
+
+class Chat(BaseHTTPRequestHandler):
+    """Takes every message."""
+
+    def do_POST(self) -> None:
+        """Says so."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (as the server calls it)
+        """Not."""
+
+
+@contextmanager
+def chat() -> Iterator[str]:
+    """Where the notifier delivers to, by its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
 def make(folder: Path, output: Path) -> None:
     """Everything, with its data in `folder`."""
     until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     stack = PicturedStack(folder, configuration())
-    fill(stack, until)
+    with chat() as url:
+        (folder / "tokens" / "finance-chat").write_text(url.replace("http:", "json:"), encoding="utf-8")
+        fill(stack, until)
+        live(stack, output)
+
+
+def live(stack: PicturedStack, output: Path) -> None:
+    """The present, and the pictures at its end."""
     with stack:
         for environment, count in (("dev", 2), ("prod", 3)):
             start_instances(stack.ec2(), count, {"environment": environment})
         wait_for("a scrape", lambda: stack.query("up"), SECONDS)
-        run_applications(lambda path, body: stack.call("POST", path, body, bearer="applications"), CALLS)
-        use_up(stack, CALLS[-1])
+        use_up(stack, RUNAWAY)
+        notify(stack)
         settled = time.monotonic() + SETTLING
-        wait_for("the present to settle", lambda: time.monotonic() > settled, SECONDS)
+
+        def is_over() -> bool:
+            # A dozen calls a second: as many as the server can answer would spend what guardrails allow for an hour.
+            time.sleep(1)
+            run_applications(lambda path, body: stack.call("POST", path, body, bearer="applications"), CALLS)
+            return time.monotonic() > settled
+
+        wait_for("the present to settle", is_over, SECONDS)
         for uid, dashboard in dashboards().items():
-            page = write_page(dashboard, folder, stack.prometheus)
+            page = write_page(dashboard, stack.folder, stack.prometheus, start=OF_THE_PRESENT.get(uid))
             picture = output / f"{uid}.png"
             photograph(page, picture, WIDTH, height_of(dashboard))
             print(f"{picture}: {picture.stat().st_size // 1024} KiB")

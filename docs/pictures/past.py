@@ -89,7 +89,7 @@ async def make_calls(service: BudgetService, calls: list[TrackRequest]) -> None:
     for call in calls:
         names = {name: getattr(call, name) for name in (*DIMENSIONS, "event_id")}
         sizes = {"estimated_input_tokens": call.input_tokens, "estimated_output_tokens": call.output_tokens}
-        decision = await service.check(CheckRequest(**names, **sizes))
+        decision = await service.check(msgspec.convert(names | sizes, CheckRequest))
         if decision.allowed:
             made.append(msgspec.structs.replace(call, reservation_id=decision.reservation_id))
     await service.record(made)

@@ -423,3 +423,25 @@ def test_an_alert_may_name_a_whole_address_and_leads_to_no_other_host_by_a_path(
     assert f"<{chart}|Chart> <{book}|Runbook>" in render("costwarden.slack", group=group)
     html = render("costwarden.html", "html", group)
     assert (f'<a href="{chart}">Chart</a>' in html, f'<a href="{book}">Runbook</a>' in html) == (True, True)
+
+
+def test_an_alert_without_annotations_says_its_name(render: Callable[..., str]) -> None:
+    group = GROUP | {"alerts": [{"status": "firing", "labels": {"alertname": "DiskFull <!here>"}, "startsAt": "2026-11-05T08:00:00Z"}]}
+    assert render("costwarden.subject", group=group) == "[FIRING critical] DiskFull <!here>"
+    assert render("costwarden.slack.title", group=group) == "[FIRING critical] DiskFull &lt;!here&gt;"
+    assert render("costwarden.text", group=group).startswith("FIRING: DiskFull <!here>\n")
+    assert "*FIRING: DiskFull &lt;!here&gt;*" in render("costwarden.slack", group=group)
+    assert ">FIRING: DiskFull &lt;!here&gt;</h3>" in render("costwarden.html", "html", group)
+    assert render("costwarden.pagerduty.firing", group=group).startswith("DiskFull <!here>: ")
+
+
+@pytest.mark.parametrize(
+    ("template", "most"),
+    # A line of a mail has at most 998 characters (RFC 5322, 2.1.1), a summary at PagerDuty 1,024; a message at Slack 40,000.
+    [("subject", 998), ("slack.title", 1024), ("slack", 40_000), ("pagerduty.firing", 50_000)],
+)
+def test_a_name_of_ten_thousand_characters_does_not_cost_the_message(render: Callable[..., str], template: str, most: int) -> None:
+    long = "ü" * 10_000
+    alerts = [an_alert(number, "firing", summary=long, description=long) for number in range(12)]
+    text = render(f"costwarden.{template}", group=GROUP | {"commonLabels": {"severity": long}, "alerts": alerts})
+    assert 250 < len(text) <= most

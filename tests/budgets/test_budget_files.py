@@ -4,19 +4,26 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from contextlib import contextmanager
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from costwarden.budgets.apply import ChangedMeanwhile, apply_changes, plan_changes
+from costwarden.budgets.tiers import limited_budget
 from costwarden.cli import cli
 from costwarden.cli.options import now
+from costwarden.ledger import Ledger
 from costwarden.ledger.audit import list_audit
 from costwarden.ledger.budgets import read_budgets
-from costwarden.model import to_nanos
+from costwarden.ledger.bulk import sqlite_driver
+from costwarden.model import DIMENSIONS, to_nanos
 
 TWO = """\
 - scope: {tenant_id: acme}
@@ -162,10 +169,6 @@ def test_a_budget_of_the_configuration_is_not_touched_and_nothing_else_either(de
 
 
 def test_what_was_changed_between_the_question_and_the_answer_is_not_overwritten(desk):
-    from costwarden.budgets.apply import ChangedMeanwhile, apply_changes, plan_changes
-    from costwarden.budgets.tiers import limited_budget
-    from costwarden.model import DIMENSIONS
-
     scope = tuple("acme" if name == "tenant_id" else "" for name in DIMENSIONS)
     wanted = [limited_budget(desk.settings, scope, "month", to_nanos(5), "", "apply")]
     planned = plan_changes([], wanted, origin="apply", prune=False)
@@ -177,6 +180,125 @@ def test_what_was_changed_between_the_question_and_the_answer_is_not_overwritten
     with pytest.raises(ChangedMeanwhile, match="nothing was applied"):
         desk.ledger.write(write)
     assert limits(desk) == {"tenant_id=acme/month": ("7", "", "api")}
+
+
+def apply_at_once(desk, ledger, wanted, *, prune=False):
+    """What `budget apply` does with these budgets, in a transaction of `ledger`."""
+    with ledger.read() as connection:
+        planned = plan_changes(read_budgets(connection), wanted, origin="apply", prune=prune)
+    ledger.write(lambda connection: apply_changes(connection, planned, wanted, origin="apply", prune=prune, zone=desk.zone, now=desk.now))
+
+
+def test_budgets_of_every_kind_begin_with_what_their_scopes_have_spent_and_set_aside(desk_of):
+    # Days there begin at half past the hour: whole hours come from sums, the rest from single events.
+    desk = desk_of(zone="Asia/Kolkata")
+    desk.put("1000")
+    desk.track("64", tenant_id="a", at=desk.now - 86_400_000_000)
+    # 17:30 there, and the day began at 18:30 UTC: 18:40 is in the part of an hour before its first whole one.
+    desk.track("16", tenant_id="b", model="n", team="y", at=desk.now - (17 * 60 + 20) * 60_000_000)
+    for number, (tenant, model, team) in enumerate([("a", "m", "x"), ("b", "m", "x"), ("b", "n", "y"), ("c", "n", "")]):
+        desk.track(str(2**number), tenant_id=tenant, model=model, team=team, at=desk.now)
+        desk.check(str(Decimal(2**number) / 10), tenant_id=tenant, model=model, team=team)
+    named = {
+        "a": {"tenant_id": "a"},
+        "b": {"tenant_id": "b"},
+        "nobody": {"tenant_id": "nobody"},
+        "b/m": {"tenant_id": "b", "model": "m"},
+        "b/n": {"tenant_id": "b", "model": "n"},
+        "n": {"model": "n"},
+        "x": {"team": "x"},
+        "y": {"team": "y"},
+        "all": {},
+    }
+    wanted = [
+        msgspec.structs.replace(
+            limited_budget(desk.settings, tuple(named_.get(name, "") for name in DIMENSIONS), period, to_nanos(100), "", "apply"),
+            budget=f"{name}/{period}",
+        )
+        for period in ("day", "total")
+        for name, named_ in named.items()
+    ]
+    beside = Ledger(desk.url)
+    apply_at_once(desk, beside, wanted)
+    beside.close()
+    day = {"a": "1", "b": "22", "nobody": "0", "b/m": "2", "b/n": "20", "n": "28", "x": "3", "y": "20", "all": "31"}
+    held = {"a": "0.1", "b": "0.6", "nobody": "0", "b/m": "0.2", "b/n": "0.4", "n": "1.2", "x": "0.3", "y": "0.4", "all": "1.5"}
+    before = {"a": 64, "all": 64}
+    expected = {f"{name}/day": (to_nanos(day[name]), to_nanos(held[name]), 0) for name in named} | {
+        f"{name}/total": (to_nanos(day[name]) + to_nanos(before.get(name, 0)), to_nanos(held[name]), 0) for name in named
+    }
+    found = desk.in_ledger()
+    assert {name: found[name] for name in expected} == expected
+    assert desk.in_memory() == desk.in_ledger()
+
+
+def test_a_budget_that_the_file_gives_another_scope_counts_anew_and_one_with_another_limit_goes_on(desk):
+    def budgets(usd, tenant):
+        made = limited_budget(desk.settings, desk.wish("0", model="", tenant_id=tenant).dimensions, "month", to_nanos(usd), "", "apply")
+        stays = limited_budget(desk.settings, desk.wish("0", model="", tenant_id="c").dimensions, "month", to_nanos(usd), "", "apply")
+        return [msgspec.structs.replace(made, budget="named"), stays]
+
+    other = Ledger(desk.url)
+    apply_at_once(desk, other, budgets("10", "a"))
+    desk.track("3", tenant_id="a")
+    desk.track("4", tenant_id="b")
+    desk.track("5", tenant_id="c")
+    apply_at_once(desk, other, budgets("20", "b"))
+    other.close()
+    assert desk.in_ledger() == {"named": (to_nanos(4), 0, 0), "tenant_id=c/month": (to_nanos(5), 0, 0)}
+    assert {name: limit for name, (limit, _, _) in limits(desk).items()} == {"named": "20", "tenant_id=c/month": "20"}
+
+
+def test_the_audit_has_before_and_after_of_each_change_in_the_order_of_their_names(desk, program):
+    program.apply(TWO, "--yes")
+    program.apply(TWO.replace("tier: starter", "limit_usd: 750").replace("name: reports", "name: zeta"), "--yes", "--prune")
+    with desk.ledger.read() as connection:
+        removed, changed, new = reversed(list_audit(connection, 3))
+    assert [entry["subject"] for entry in (removed, changed, new)] == ["reports", "tenant_id=acme/month", "zeta"]
+    assert (json.loads(removed["before"])["limit"], removed["after"]) == (to_nanos("25.5"), "")
+    assert (json.loads(changed["before"])["limit"], json.loads(changed["after"])["limit"]) == (to_nanos(500), to_nanos(750))
+    assert (new["before"], json.loads(new["after"])["thresholds"]) == ("", ["0.5", "1"])
+
+
+@pytest.fixture
+def statements():
+    """`with statements(ledger) as seen: …`: the statements that its writer runs on SQLite, without those of triggers."""
+
+    @contextmanager
+    def watch(ledger):
+        seen: list[str] = []
+        ledger.write(lambda connection: sqlite_driver(connection).set_trace_callback(seen.append))
+        seen.clear()
+        yield seen
+        ledger.write(lambda connection: sqlite_driver(connection).set_trace_callback(None))
+        # What a trigger does shows as its statement once more.
+        seen[:] = [text for text, before in pairwise(["", *seen]) if text != before]
+
+    return watch
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_thousand_budgets_are_not_a_thousand_statements_while_checks_wait(desk, statements):
+    def budgets(usd, numbers):
+        scopes = [desk.wish("0", model="", tenant_id=f"t{number:04}").dimensions for number in numbers]
+        return [limited_budget(desk.settings, scope, "month", to_nanos(usd), "", "apply") for scope in scopes]
+
+    beside = Ledger(desk.url)
+    desk.check("1")
+    counts = []
+    for wanted in (budgets(1, range(1000)), budgets(2, range(1000)), budgets(2, range(0))):
+        with statements(beside) as applying:
+            apply_at_once(desk, beside, wanted, prune=True)
+        with statements(desk.ledger) as taking_over:
+            desk.check("1")
+        counts.append((len(applying), len(taking_over)))
+        assert len(limits(desk)) == len(wanted)
+        assert desk.in_memory() == desk.in_ledger()
+    beside.close()
+    # 63 statements of 16 budgets and as many of 16 periods, 3 * 16 of 64 rows that are deleted and of the audit, and two dozen more; one
+    # by one they were 9,000, and those of the server 3,000.
+    assert max(applying for applying, _ in counts) < 250
+    assert max(taking_over for _, taking_over in counts) < 30
 
 
 MISTAKES = """\

@@ -1,6 +1,7 @@
 """Pictures of the dashboards: numbers as Grafana writes them, labels that stay text, and a browser that sees what is blank or overlaps."""
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -406,3 +407,61 @@ def test_no_panel_of_a_dashboard_is_blank_or_overlaps_on_a_real_prometheus(tmp_p
             path = write_page(one, tmp_path, filled.prometheus, start="now-5m")
             found[uid] = faults(path, one, {title for of, title in MAY_BE_EMPTY if of == uid})
     assert found == {uid: [] for uid in shown}
+
+
+# --- hostile figures -----------------------------------------------------------------------------------------------------------
+
+EXTREMES = ["NaN", "+Inf", "-Inf", "1.7e308", "-1.7e308", "5e-324", "-0", "-5"]
+
+
+def of_values(values: list[str]):
+    """Answers every query with a series for each value."""
+
+    def reply(request) -> Answer:
+        metrics = [{"team": f"t{number}"} for number in range(len(values))]
+        if request.path.endswith("query_range"):
+            lines = [{"metric": one, "values": [[NOW - 60, value], [NOW - 45, value]]} for one, value in zip(metrics, values, strict=True)]
+            return Answer({"status": "success", "data": {"resultType": "matrix", "result": lines}})
+        found = [{"metric": one, "value": [NOW, value]} for one, value in zip(metrics, values, strict=True)]
+        return Answer({"status": "success", "data": {"resultType": "vector", "result": found}})
+
+    return reply
+
+
+@pytest.mark.parametrize("values", [*([value] for value in EXTREMES), EXTREMES], ids=" ".join)
+def test_what_is_no_number_or_a_huge_one_is_drawn_or_left_out(values: list[str]) -> None:
+    kinds = ("stat", "gauge", "bargauge", "timeseries", "barchart", "table")
+    units = ("currencyUSD", "percentunit", "s", "bytes", "dateTimeFromNow", "dateTimeAsIso")
+    each = [(kind, {"defaults": {"unit": unit}, "overrides": []}) for kind in kinds for unit in units]
+    shown = dashboard(*(panel(kind, number, (0, 9 * number, 12, 9), fieldConfig=config) for number, (kind, config) in enumerate(each)))
+    with StandIn(of_values(values)) as server:
+        client = Prometheus(server.url, NOW - 3_600, NOW)
+        text = page(shown, client).partition("</header>")[2]
+        client.close()
+    assert not re.search(r'="[^"]*\b(?:nan|inf)\b', text)
+    assert max(len(word) for word in re.findall(r">([^<]+)<", text)) < 60
+
+
+def test_ten_thousand_series_are_counted_and_fit(tmp_path) -> None:
+    kinds = ("stat", "gauge", "bargauge", "barchart", "table")
+    legend = {"legend": {"displayMode": "table", "calcs": ["lastNotNull"]}, "xField": "team"}
+    shown = dashboard(*(panel(kind, number, (0, 9 * number, 12, 9), options=legend) for number, kind in enumerate(kinds)))
+    with StandIn(of_values([str(number) for number in range(10_000)])) as server:
+        path = drawn(tmp_path, shown, server.url)
+    assert faults(path, shown) == []
+    assert len(re.findall(r"and 9\d\d\d more", path.read_text())) == len(kinds)
+    assert path.stat().st_size < 200_000
+
+
+def test_many_lines_are_drawn_in_time(tmp_path) -> None:
+    shown = dashboard(panel("timeseries", 1, (0, 0, 24, 9)))
+    with StandIn(of_values([str(number) for number in range(10_000)])) as server:
+        began = time.monotonic()
+        drawn(tmp_path, shown, server.url)
+    # 48 s where each line looked through all others for its partner.
+    assert time.monotonic() - began < 20
+
+
+def test_the_least_interval_of_a_query_is_its_step_and_a_rate_looks_at_four_of_them(stand_in, prometheus) -> None:
+    prometheus.frames({"expr": "rate(x[$__rate_interval])", "interval": "1m"}, {}, several=False, points=4_000)
+    assert (asked(stand_in)["query"], asked(stand_in)["step"]) == (["rate(x[240s])"], ["60.0"])

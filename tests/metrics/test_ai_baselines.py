@@ -95,8 +95,9 @@ def test_when_the_clocks_change_people_keep_their_hours(record, series):
             record(begin, tenant_id="acme", cost=30 * USD)
             record(begin + HOUR, tenant_id="acme", cost=USD)
     assert series(nine + HOUR, zone="Europe/Berlin")["ai_cost_expected_hourly_usd"] == {("acme",): 30}
-    # By UTC it was 9 o'clock on 4 of 20 weekdays, and 10 on the others.
-    assert series(nine + HOUR, zone="UTC")["ai_cost_expected_hourly_usd"] == {("acme",): 1}
+    # By UTC the hour before it was this one on 16 of 20 weekdays.
+    assert series(nine, zone="UTC")["ai_cost_expected_hourly_usd"] == {("acme",): 30}
+    assert series(nine, zone="Europe/Berlin")["ai_cost_expected_hourly_usd"] == {}
 
 
 def test_what_today_has_cost_already_counts_at_once(record, series):

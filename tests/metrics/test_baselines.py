@@ -128,3 +128,16 @@ def test_a_source_names_the_providers_that_it_has_bills_of(bill, collected):
 
 def test_an_empty_ledger_expects_nothing(collected):
     assert {name: figures for name, figures in collected(CloudBudget(name="all", monthly_limit_usd=1)).items() if figures} == {}
+
+
+def test_of_a_provider_that_has_billed_nothing_for_two_months_nothing_is_expected_any_more(bill, collected):
+    bill(60, lambda _: 100, end=date(2025, 8, 31), provider_name="gcp", service_name="Compute")
+    bill(60, lambda _: 10)
+    found = collected()
+    # 30 days of November at $10; none of it is what another cloud cost in August.
+    assert found["cloud_cost_forecast_usd"] == {("aws",): pytest.approx(300)}
+    assert found["cloud_cost_weekday_usd"] == {("aws",): 10}
+    assert found["cloud_service_cost_daily_usd"] == {("aws",): 10}
+    # Bills that are a month late are not gone.
+    bill(60, lambda _: 1, end=date(2025, 10, 1), provider_name="oracle")
+    assert collected()["cloud_cost_forecast_usd"][("oracle",)] == pytest.approx(30)

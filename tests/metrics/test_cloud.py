@@ -153,6 +153,18 @@ def test_bills_that_are_late_show_their_own_newest_day(charge, collected):
     assert found["aws_cost_previous_day_usd"] == {("aws",): 0}
 
 
+def test_of_a_provider_that_has_billed_nothing_for_two_months_no_day_is_the_newest(charge, collected):
+    charge("2025-11-14", "20", provider_name="aws")
+    charge("2025-09-20", "90", provider_name="gcp")
+    charge("2025-09-19", "10", provider_name="gcp")
+    found = collected()
+    assert found["aws_cost_daily_usd"] == {("aws",): 20}
+    assert found["gcp_cost_daily_usd"] == found["gcp_cost_daily_timestamp_seconds"] == {}
+    # Bills that are a month late are not gone.
+    charge("2025-10-01", "7", provider_name="gcp")
+    assert collected()["gcp_cost_daily_usd"] == {("gcp",): 7}
+
+
 def test_what_costs_on_one_of_the_two_days_has_a_figure_for_both(charge, collected):
     charge("2025-11-14", "20", service_name="new")
     charge("2025-11-13", "10", service_name="gone")

@@ -216,7 +216,7 @@ def test_a_group_of_which_the_firing_alerts_were_left_out_still_says_that_it_fir
     server = start({"hook": json_to(service)})
     over = webhook({"status": "resolved", "endsAt": "2026-03-02T12:30:00Z"}, truncatedAlerts=6000)
     for status in ("firing", "resolved"):
-        answer = ask(server, "POST", "/api/notifications/hook", "alertmanager", json={**over, "groupKey": status, "status": status})
+        answer = ask(server, "POST", "/api/notifications/hook", "alertmanager", json={**over, "status": status})
         assert answer.status_code == 202
     wait_until(lambda: len(service.requests) == 2)
     # 1 that was sent and 6,000 that were not.

@@ -15,6 +15,7 @@ from promql.text import names
 _OF_COUNTERS = {"rate", "irate", "increase", "resets"}
 _OF_GAUGES = {"deriv", "delta", "idelta", "predict_linear"}
 _OF_A_PERIOD = re.compile(r"_(daily|monthly|previous_day|weekday|window|month_start)_")
+_TWO_SCRAPES = timedelta(minutes=2)
 _SAME_RANGE = {"max_over_time", "min_over_time", "last_over_time", "avg_over_time", "quantile_over_time", "sort", "sort_desc"}
 _RANGES = {
     "count_over_time": (1, math.inf),
@@ -57,6 +58,15 @@ def faults(node: Any, arguments: Sequence[Shape]) -> Iterator[str]:
             yield f"adds up the samples of {name}: it counts how often they were scraped"
         if function == "avg_over_time" and _OF_A_PERIOD.search(name) and not daily:
             yield f"averages the samples of {name}, a figure of a whole period: it weighs how often they were scraped"
+
+
+def short_ranges(node: Any) -> Iterator[str]:
+    """Ranges that hold one sample, or none, where costwarden is scraped once a minute."""
+    if node.func.name in _OF_COUNTERS | _OF_GAUGES:
+        for given in node.args:
+            if isinstance(given, promql.MatrixSelector) and given.range < _TWO_SCRAPES:
+                text = promql.display_duration(given.range)
+                yield f"takes the {node.func.name} of {', '.join(names(given))} over {text}: scraped each minute, it has no two samples"
 
 
 def result(node: Any, arguments: Sequence[Shape]) -> Shape:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import promql_parser as promql
@@ -109,6 +110,8 @@ class _Reader:
             self._reading.faults.append(f"{node.name or 'a selector without a name'} is no series of costwarden and is not recorded")
             return UNKNOWN
         known = self._series[node.name]
+        if node.offset and node.offset < timedelta():
+            self._reading.faults.append(f"reads {node.name} of the future, by a negative offset")
         pinned = {}
         for matcher in matchers:
             if matcher.name not in known:
@@ -138,8 +141,8 @@ class _Reader:
 
     def _called(self, node: Any) -> Shape:
         arguments = [self.shape(argument) for argument in node.args]
-        for fault in functions.faults(node, arguments):
-            self._reading.faults.append(fault)
+        self._reading.faults += functions.faults(node, arguments)
+        self._reading.in_alerts += functions.short_ranges(node)
         return functions.result(node, arguments)
 
     def _aggregated(self, node: Any) -> Shape:
@@ -194,6 +197,8 @@ class _Reader:
 
     def _of_sets(self, node: Any, left: Shape, right: Shape) -> Shape:
         if str(node.op) != "or":
+            if contradiction := _contradiction(node, left, right):
+                self._reading.faults.append(contradiction)
             return replace(left, always=left.always and right.always and str(node.op) == "and")
         beside = node.rhs
         if isinstance(beside, promql.BinaryExpr) and str(beside.op) not in SETS and any(map(_is_filler, (beside.lhs, beside.rhs))):
@@ -211,7 +216,11 @@ class _Reader:
 
     def _compared(self, node: Any, left: Shape, right: Shape) -> Shape:
         sign, text = str(node.op), write(bare(node))[1:-1]
-        if left.known and right.known:
+        if write(bare(node.lhs)) == write(bare(node.rhs)):
+            self._reading.faults.append(f"`{text}` compares a series with itself")
+        elif any(isinstance(side, promql.NumberLiteral) and math.isnan(side.val) for side in (bare(node.lhs), bare(node.rhs))):
+            self._reading.faults.append(f"`{text}` compares with NaN, which nothing is equal to, above or below")
+        elif left.known and right.known:
             if never(sign, left, right):
                 self._reading.faults.append(f"`{text}` can never be true")
             elif ever(sign, left, right):
@@ -247,6 +256,26 @@ class _Reader:
             shifted=left.shifted and right.shifted,
             divisors=divisors,
         )
+
+
+def _contradiction(node: Any, left: Shape, right: Shape) -> str:
+    """Why nothing can be left of `and` or `unless`; empty where something can."""
+    sign, one, other = str(node.op), bare(node.lhs), bare(node.rhs)
+    if sign == "unless":
+        if write(one) == write(other):
+            return f"`{write(one)} unless` itself is nothing"
+        modifier = node.modifier
+        if right.always and modifier and modifier.matching and not modifier.matching.labels:
+            return f"`unless {write(other)}`, which is always there, takes all away"
+        return ""
+    if node.modifier and node.modifier.matching:
+        return ""  # Of some series, and of others.
+    comparisons = [part for part in (one, other) if isinstance(part, promql.BinaryExpr) and str(part.op) in COMPARISONS]
+    if len(comparisons) < 2 or write(bare(one.lhs)) != write(bare(other.lhs)) or not isinstance(bare(other.rhs), promql.NumberLiteral):
+        return ""
+    if left.known and never(str(other.op), left, number(bare(other.rhs).val)):
+        return f"`{write(one)}` and `{write(other)}` are never both true"
+    return ""
 
 
 def _looks_back(node: Any) -> bool:

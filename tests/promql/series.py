@@ -38,6 +38,10 @@ OTHERS: dict[str, Shape] = {
 _NEVER_NEGATIVE = ("_seconds", "_bytes", "_ratio", "_limit_usd", "_minimum_usd", "_rows", "_length", "_parts", "_fds", "_deviation_usd")
 
 
+_A_WALL_CLOCK = 1e9
+"""2001-09-09 in seconds since 1970: what is lower is no moment of ours."""
+
+
 def _one_of(values: Iterable[str]) -> str:
     return "|".join(values)
 
@@ -101,6 +105,8 @@ def _shape(family: Family) -> Shape:
         low, high = 0, 1
     elif family.help.startswith(("1, with ", "1 for each ")):
         low, high = 1, 1
+    elif family.name.endswith("_timestamp_seconds"):
+        low = _A_WALL_CLOCK
     elif family.kind == "counter" or family.name.endswith(_NEVER_NEGATIVE):
         low = 0
     return Shape(frozenset(family.labels) | TARGET, family.kind, low, high)

@@ -1,6 +1,7 @@
 """PromQL as text again: every operation in brackets, so that no part can bind otherwise than it did."""
 
 import json
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +54,8 @@ def write(node: Any) -> str:
         case promql.VectorSelector():
             return selected(node, node.matchers.matchers) + moved(node.offset)
         case promql.NumberLiteral():
+            if not math.isfinite(node.val):
+                return "NaN" if math.isnan(node.val) else "Inf" if node.val > 0 else "-Inf"
             return f"{node.val:.17g}" if node.val != int(node.val) else f"{node.val:g}" if abs(node.val) < 1e6 else repr(node.val)
         case _:
             return str(node)

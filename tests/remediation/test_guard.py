@@ -215,3 +215,14 @@ def test_an_hour_of_runs_has_a_cap_of_its_own(planned, acted):
     # 6 + 2 in the last hour
     assert planned(plan_of("a", "b"), max_targets_per_hour=10) == ["a", "b"]
     assert planned(plan_of("a", "b", "c"), max_targets_per_hour=10) == "hourly_limit"
+
+
+def test_an_hour_whose_cap_is_reached_admits_nothing_before_a_plan_is_made(admitted, acted):
+    acted(3601, targets=50)
+    acted(3600, targets=6)
+    acted(1, targets=40, mode="restore")
+    assert admitted({"max_targets_per_hour": 7}).mode == "enforce"
+    assert admitted({"max_targets_per_hour": 6}) == "hourly_limit"
+    acted(1, targets=1, fingerprint="another")
+    # 6 + 1 in the last hour
+    assert admitted({"max_targets_per_hour": 7}) == "hourly_limit"

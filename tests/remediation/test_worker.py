@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from costwarden.ledger import LedgerUnavailable
+from costwarden.ledger import LedgerUnavailable, remediation
+from costwarden.ledger.remediation import take
 from costwarden.model import MICROS_PER_SECOND
 from costwarden.remediation.execution import KEPT_LINES
 from costwarden.remediation.worker import Worker
@@ -154,6 +155,24 @@ def test_the_cool_down_holds_for_the_same_alert_and_not_for_another(scene, actor
     scene.deliver(alert(starts_at="2026-03-02T12:16:00Z"))
     scene.work()
     assert [run.reason or run.outcome for run in scene.runs()] == ["succeeded", "succeeded", "cooldown", "succeeded"]
+
+
+def test_a_storm_starts_no_script_for_what_the_hourly_cap_will_refuse(scene, actor, alert):
+    scene.configure(actor.playbook(max_targets_per_hour=5))
+    scene.deliver(*(alert(f"{number:016x}") for number in range(20)))
+    scene.work()
+    # Two targets a run: 2 + 2 are below 5, the third plan would make 6, and so would each that comes after it.
+    assert [call["phase"] for call in actor.calls()].count("apply") == 2
+    scene.configure(actor.playbook(max_targets_per_hour=4))
+    before = len(actor.calls())
+    scene.deliver(*(alert(f"{number:016x}") for number in range(20, 40)))
+    scene.work()
+    # 4 of 4 are reached: none of these is even planned.
+    assert len(actor.calls()) == before
+    runs = scene.runs()
+    assert [(run.outcome, run.reason) for run in runs] == [("succeeded", "")] * 2 + [("refused", "hourly_limit")] * 38
+    assert scene.steps(runs[-1].run_id) == ["alert_started", "received", "finished"]
+    assert scene.detail("finished", runs[-1].run_id)["message"] == "acted on 4 targets in the last hour; max_targets_per_hour is 4"
 
 
 def test_the_kill_switch_refuses_what_waits(scene, actor, alert, tmp_path):
@@ -416,6 +435,55 @@ def test_two_playbooks_run_at_once_but_never_one_twice(scene, actor, alert, star
     slow.open()
     wait_until(lambda: scene.lengths() == {"done": 3})
     assert len(actor.calls("apply")) == 3
+
+
+@pytest.fixture
+def taken(ledger):
+    """Writes a queue of these actions and takes from it while some are busy: the item and its run."""
+
+    def take_from(actions, busy):
+        rows = [(f"{number:06}", action) for number, action in enumerate(actions, 1)]
+        insert = "INSERT INTO remediation_queue (fingerprint, action, state, labels, annotations) VALUES (?, ?, 'queued', '{}', '{}')"
+        ledger.write(lambda connection: connection.exec_driver_sql(insert, rows))
+        return ledger.write(lambda connection: take(connection, busy=busy, now=1))
+
+    return take_from
+
+
+@pytest.mark.parametrize(
+    ("busy", "queue_id"),
+    [
+        ({}, 1),
+        ({1: "a"}, 3),
+        ({1: "a", 3: "b"}, 5),
+        ({2: "x"}, 1),
+        ({1: "a", 3: "b", 5: "c"}, None),
+    ],
+)
+def test_the_oldest_item_that_is_free_is_taken(taken, busy, queue_id):
+    found = taken(["a", "a", "b", "a", "c"], busy)
+    assert (found and found[0].queue_id) == queue_id
+
+
+def test_a_poll_reads_one_item_of_the_queue_and_not_all(taken, monkeypatch):
+    read = []
+    monkeypatch.setattr("costwarden.ledger.remediation._item", lambda row, decode=remediation._item: read.append(row) or decode(row))
+    found = taken(["a"] * 1000 + ["b"], {1: "a"})
+    assert (found[0].queue_id, len(read)) == (1001, 1)
+
+
+def test_a_worker_that_finds_nothing_free_does_not_write(scene, actor, alert, started, wait_until):
+    gate = actor.gate("plan")
+    scene.configure(actor.playbook(parameters=gate.parameters), concurrency=2)
+    scene.deliver(alert("aaaa"), alert("bbbb"))
+    worker = started()
+    wait_until(gate.is_reached)
+    scene.ledger.is_full = True
+    # The other thread's look at the queue: an item of the playbook that is busy.
+    assert not worker.run_next()
+    scene.ledger.is_full = False
+    gate.open()
+    wait_until(lambda: scene.lengths() == {"done": 2})
 
 
 def test_stopping_gives_up_a_plan_and_leaves_the_alert_queued_for_the_next_start(scene, actor, alert, started, wait_until):

@@ -5,16 +5,19 @@ A wrong price does this, and so does the first of a month with last month's limi
 
 import json
 import re
+import socket
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import yaml
 from alertmanager_server import an_alert
+from inboxes import Inboxes, WebServer
 from processes import free_port, wait_for
 
 from costwarden.artifacts.alertmanager import alertmanager_yaml
@@ -23,8 +26,8 @@ from costwarden.artifacts.values import Values
 
 pytestmark = pytest.mark.stack
 
-SECONDS = 90.0
-"""Deadline of what takes 5 to 20 s on two quiet cores."""
+SECONDS = 240.0
+"""Deadline of what takes 5 to 20 s on two quiet cores: it must hold beside other tests that keep both of them busy."""
 
 CAPPED, SWITCHED_OFF, WITHOUT = 50, 550, 400
 """Tenants whose budget names a playbook that may act on 5 targets an hour, one that is off, and none: 1,000 in all."""
@@ -92,8 +95,9 @@ def told_in_seconds(inboxes, folder):
 
 
 def apply_budgets(stack, limit_usd):
-    """Gives every tenant a monthly limit, by a file."""
+    """Gives every tenant a limit, by a file; that of `NEAR` stays at $1. It is for ever: no month ends under the test."""
     budgets = [{"scope": {"tenant_id": tenant}, "limit_usd": limit_usd, "action": action} for tenant, action in ACTIONS.items()]
+    budgets = [{**budget, "period": "total"} for budget in [*budgets, {"scope": {"tenant_id": NEAR}, "limit_usd": 1}]]
     path = stack.folder / "budgets.yaml"
     path.write_text(yaml.safe_dump(budgets), encoding="utf-8")
     return Counter(change["change"] for change in stack.cli("budget", "apply", "--file", str(path), "--yes"))
@@ -160,7 +164,7 @@ def lead_messages(inboxes):
     return [(labels["tenant_id"], status) for status, labels in told if labels["alertname"] == "AIBudgetExceeded"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_keep_to_their_caps(start_stack, inboxes, hire, tmp_path):
     clerk = hire("clerk")
     playbooks = [
@@ -175,8 +179,7 @@ def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_kee
     )
     # Each look at Alertmanager compares 1,000 warnings with the 1,000 alerts that hold them back.
     stack.http.timeout = SECONDS
-    assert apply_budgets(stack, 1) == {"new": 1000}
-    stack.call("POST", "/api/ai-budget/set", {"tenant_id": NEAR, "monthly_limit_usd": 1}).raise_for_status()
+    assert apply_budgets(stack, 1) == {"new": 1001}
 
     def spend(tenant):
         call = {"tenant_id": tenant, "provider": "openai", "model": "gpt-4o", "cost_usd": 0.85 if tenant == NEAR else 2}
@@ -228,11 +231,11 @@ def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_kee
         soon(f"the mail of {reason}", lambda words=f"Remediation was refused: {playbook}, {reason}": mails(words))
     # Warnings: of the one tenant that has nothing worse.
     soon("the warning", lambda: mails("is above its soft limit"))
-    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/month is above its soft limit"]
+    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/total is above its soft limit"]
     assert len([labels for labels in held_back(stack) if labels["alertname"] == "AIBudgetWarning"]) == 1000
 
     # It ends.
-    assert apply_budgets(stack, 1000) == {"changed": 1000}
+    assert apply_budgets(stack, 1000) == {"changed": 1000, "unchanged": 1}
     soon("1,000 ends to the pager", lambda: len(pages(inboxes)) >= 2000)
     soon("1,000 ends to the lead", lambda: len(lead_messages(inboxes)) >= 2000)
     soon("nothing that fires", lambda: not stack.firing("AIBudgetExceeded"))
@@ -247,7 +250,7 @@ def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_kee
     soon("the end for the executives", lambda: inboxes.to("executive")[-1].subject.startswith("[RESOLVED"))
     assert len(inboxes.to("executive")) <= FEW
     assert len(incidents(stack)) == asked
-    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/month is above its soft limit"]
+    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/total is above its soft limit"]
     assert failed(stack) == {}
 
 
@@ -278,7 +281,7 @@ class BusyPager(BaseHTTPRequestHandler):
 @pytest.fixture
 def busy_pager():
     """The server, with what it has `taken` and `refused`."""
-    server = ThreadingHTTPServer(("127.0.0.1", free_port()), BusyPager)
+    server = WebServer(("127.0.0.1", free_port()), BusyPager)
     server.lock, server.tries, server.taken, server.refused = threading.Lock(), Counter(), [], []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -288,6 +291,17 @@ def busy_pager():
     server.server_close()
 
 
+def test_a_storm_of_connections_waits_in_line_for_those_who_are_told(tmp_path):
+    servers = Inboxes(tmp_path / "inboxes", free_port(), free_port())
+    host, port = servers.url.removeprefix("http://").split(":")
+    # Nobody has begun to serve: what is not in line gets no answer at all.
+    with ExitStack() as connections:
+        connections.callback(servers._http.server_close)
+        for _ in range(500):
+            connections.enter_context(socket.create_connection((host, int(port)), timeout=10))
+
+
+@pytest.mark.timeout(600)
 def test_a_pager_that_is_asked_too_often_gets_each_page_a_little_later(start_alertmanager, inboxes, busy_pager, wait_until):
     key, url = inboxes.secret("key", "key-of-the-pager"), f"http://127.0.0.1:{busy_pager.server_port}/"
     quick = {"group_wait": "0s", "group_interval": "10s", "repeat_interval": "1h"}
@@ -300,6 +314,6 @@ def test_a_pager_that_is_asked_too_often_gets_each_page_a_little_later(start_ale
         }
     )
     alertmanager.send(*(an_alert("AIBudgetExceeded", budget=f"b{number}") for number in range(100)))
-    wait_until(lambda: len(busy_pager.taken) >= 100, seconds=60)
+    wait_until(lambda: len(busy_pager.taken) >= 100, seconds=SECONDS)
     assert busy_pager.refused
     assert sorted(Counter(busy_pager.taken).values()) == [1] * 100

@@ -46,6 +46,12 @@ def days_of_month(day: date) -> tuple[date, date]:
     return first, (first + timedelta(days=31)).replace(day=1)
 
 
+def latest_bill_begins(today: date) -> date:
+    """As far back as the month before begins: bills may be that late, and its first day stands for this one's."""
+    first, _ = days_of_month(today)
+    return min(first - timedelta(days=LOOK_BACK_DAYS + 7), days_of_month(first - _ONE_DAY)[0])
+
+
 def month_end(costs: Mapping[date, float], newest: date, today: date) -> Forecast | None:
     """The cost of the month of `today` by its end, from daily `costs` that are complete up to `newest`.
 

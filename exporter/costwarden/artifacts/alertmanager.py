@@ -124,12 +124,16 @@ def _global(values: Values) -> Document:
     return document | {"smtp_require_tls": smtp.require_tls}
 
 
-def _group_by(values: Values) -> list[str]:
-    return [*values.grouping.by, *(label for label in values.prometheus.external_labels if label not in values.grouping.by)]
+def _group_by(values: Values, by: Sequence[str]) -> list[str]:
+    return [*by, *(label for label in values.prometheus.external_labels if label not in by)]
+
+
+def _times(timing: Timing) -> Document:
+    return timing.model_dump(exclude={"by"})
 
 
 def _root(values: Values) -> Document:
-    return {"receiver": values.routes.otherwise, "group_by": _group_by(values)} | values.grouping.warning.model_dump()
+    return {"receiver": values.routes.otherwise, "group_by": _group_by(values, values.grouping.by)} | _times(values.grouping.warning)
 
 
 def _routes(values: Values) -> Iterator[Entry]:
@@ -175,7 +179,9 @@ def _routes(values: Values) -> Iterator[Entry]:
 def _told(values: Values, severity: str, matchers: list[str], receivers: Sequence[str], *, goes_on: bool) -> Iterator[Document]:
     """A route for each receiver; the last ends the search unless it `goes_on`."""
     for position, receiver in enumerate(receivers):
-        route: Document = {"receiver": receiver, "matchers": matchers, **values.grouping.of(severity).model_dump()}
+        timing = values.grouping.of(severity)
+        by = {"group_by": _group_by(values, timing.by)} if timing.by else {}
+        route: Document = {"receiver": receiver, "matchers": matchers, **by, **_times(timing)}
         route |= _muted(values, severity)
         if goes_on or position + 1 < len(receivers):
             route["continue"] = True
@@ -197,7 +203,7 @@ def _stage_route(values: Values, stage: Stage, receiver: str) -> Document:
         "receiver": receiver,
         "matchers": ["category = finops", "severity = critical"],
         "group_by": group_by,
-        **timing.model_dump(),
+        **_times(timing),
         **_muted(values, "critical"),
         "continue": True,
     }

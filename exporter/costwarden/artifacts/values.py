@@ -192,6 +192,8 @@ class Timing(Settings):
     """Least time between two messages of a group."""
     repeat_interval: Duration
     """How often a message is repeated while nothing changes."""
+    by: Labels = ()
+    """What becomes one message, in place of `grouping.by`."""
 
     @model_validator(mode="after")
     def _remembered(self) -> Self:
@@ -207,7 +209,9 @@ class Grouping(Settings):
     incident that somebody has acknowledged."""
     critical: Timing = Timing(group_wait="10s", group_interval="5m", repeat_interval="1h")
     warning: Timing = Timing(group_wait="30s", group_interval="5m", repeat_interval="4h")
-    info: Timing = Timing(group_wait="10m", group_interval="5m", repeat_interval="4d")
+    info: Timing = Timing(group_wait="10m", group_interval="5m", repeat_interval="4d", by=("alertname", "category"))
+    """One message for each kind of alert: of a thousand tenants at a threshold, Slack would take one message a second, and Alertmanager does
+    not send again what Slack refuses for that."""
 
     def of(self, severity: str) -> Timing:
         """The times of a severity."""

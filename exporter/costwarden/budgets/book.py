@@ -1,6 +1,7 @@
 """What the engine knows in memory where it is the only one that writes: every period and every reservation that is not settled."""
 
 import heapq
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
 from costwarden.budgets.holdings import Holdings, Period, Reservation, contradicts
@@ -73,11 +74,9 @@ class Book(Holdings):
             changes = self.index.changes(connection)
             if changes is None:
                 return False
-            for change in changes:
-                if isinstance(change, Budget):
-                    self.put(change, now)
-                else:
-                    self.remove(change)
+            for name in (change for change in changes if isinstance(change, str)):
+                self.remove(name)
+            self._put_all([change for change in changes if isinstance(change, Budget)], now)
         # Those that hold no reservation any more: the ledger has them.
         for key in [key for key, period in self._older.items() if not period.reserved and not period.unsettled]:
             del self._older[key]
@@ -85,17 +84,30 @@ class Book(Holdings):
 
     def put(self, budget: Budget, now: int) -> None:
         """Take a budget, new or changed, from the ledger, where it is already written."""
+        self._put_all([budget], now)
+
+    def _put_all(self, budgets: Sequence[Budget], now: int) -> None:
+        # All at once: of a file of a thousand budgets the ledger is asked once.
+        made = []
+        for budget in budgets:
+            name = budget.budget
+            known = self.index.budgets.get(name)
+            self.index.put(budget)
+            if known is not None and (known.scope, known.period) == (budget.scope, budget.period):
+                for period in [self._current[name], *(period for (older, _), period in self._older.items() if older == name)]:
+                    period.budget = budget
+                    period.aim()
+                continue
+            if known is not None:
+                self._forget(name)
+            made.append(budget)
+        for budget, period in zip(made, self._read(made, now), strict=True):
+            self._current[budget.budget] = period
+        for budget in made:
+            self._count_reservations(budget)
+
+    def _count_reservations(self, budget: Budget) -> None:
         name = budget.budget
-        known = self.index.budgets.get(name)
-        self.index.put(budget)
-        if known is not None and (known.scope, known.period) == (budget.scope, budget.period):
-            for period in [self._current[name], *(period for (older, _), period in self._older.items() if older == name)]:
-                period.budget = budget
-                period.aim()
-            return
-        if known is not None:
-            self._forget(name)
-        self._current[name] = self._read(budget, now)
         for reservation in self._reservations.values():
             if all(wanted in ("", value) for wanted, value in zip(budget.scope, reservation.dimensions, strict=True)):
                 period = self._period(name, reservation.created_at)
@@ -129,7 +141,7 @@ class Book(Holdings):
         if current.start <= at < current.end:
             return current
         start, _ = period_bounds(self.index.budgets[name].period, at, self._zone)
-        period = self._older.get((name, start)) or self._read(self.index.budgets[name], at)
+        period = self._older.get((name, start)) or self._read([self.index.budgets[name]], at)[0]
         if start > current.start:
             self._older[name, current.start] = current
             self._older.pop((name, start), None)
@@ -138,17 +150,22 @@ class Book(Holdings):
             self._older[name, start] = period
         return period
 
-    def _read(self, budget: Budget, at: int) -> Period:
-        start, end = period_bounds(budget.period, at, self._zone)
-        key = budget.budget, start
-        row = read_periods(self._connection, [key]).get(key)
-        if row is None:
-            # A period from before the budget was made: what was spent in it then belongs to it all the same.
-            row = count_period(self._connection, budget.budget, budget.scope, start, end)
-        period = Period(budget, start, end, row, read_crossed(self._connection, [key]).get(key, ()))
-        # A period that is not in memory holds nothing, or its reservations are about to be added.
-        period.reserved = period.unsettled = 0
-        return period
+    def _read(self, budgets: Sequence[Budget], at: int) -> list[Period]:
+        calendar = PeriodBounds(self._zone)
+        bounds = [calendar.of(budget.period, at) for budget in budgets]
+        keys = [(budget.budget, start) for budget, (start, _) in zip(budgets, bounds, strict=True)]
+        rows, crossed = read_periods(self._connection, keys), read_crossed(self._connection, keys)
+        found = []
+        for budget, key, (start, end) in zip(budgets, keys, bounds, strict=True):
+            row = rows.get(key)
+            if row is None:
+                # A period from before the budget was made: what was spent in it then belongs to it all the same.
+                row = count_period(self._connection, budget.budget, budget.scope, start, end)
+            period = Period(budget, start, end, row, crossed.get(key, ()))
+            # A period that is not in memory holds nothing, or its reservations are about to be added.
+            period.reserved = period.unsettled = 0
+            found.append(period)
+        return found
 
     def find(self, reservation_id: str) -> Reservation | None:
         """The reservation of that id."""

@@ -5,7 +5,7 @@ from collections import Counter
 from costwarden.budgets.rules import Budget, Dimensions, ScopeIndex
 from costwarden.budgets.store import budget_of
 from costwarden.ledger import Connection
-from costwarden.ledger.budgets import changes_since, newest_change, read_budget, read_budgets, read_suspended
+from costwarden.ledger.budgets import changes_since, newest_change, read_budgets, read_named, read_suspended
 from costwarden.model import DIMENSIONS
 
 TENANT, MODEL = DIMENSIONS.index("tenant_id"), DIMENSIONS.index("model")
@@ -69,8 +69,10 @@ class BudgetIndex:
         if any(kind == "tenant" for kind, _ in noted):
             self.suspended = read_suspended(connection)
         found: list[Budget | str] = []
-        for name in sorted(name for kind, name in noted if kind == "budget"):
-            row = read_budget(connection, name)
+        names = sorted(name for kind, name in noted if kind == "budget")
+        rows = read_named(connection, names)
+        for name in names:
+            row = rows.get(name)
             if row is not None:
                 found.append(budget_of(row))
             elif name in self.budgets:

@@ -113,6 +113,13 @@ def read_budget(connection: Connection, budget: str) -> BudgetRow | None:
     return None if row is None else _budget_row(row)
 
 
+def read_named(connection: Connection, names: Sequence[str]) -> dict[str, BudgetRow]:
+    """Those of the budgets that are there, by name."""
+    columns = _BUDGET_COLUMNS[:-2]
+    rows = read_keys(connection, budgets, ("budget",), columns, [(name,) for name in names])
+    return {row[0]: _budget_row(dict(zip(columns, row, strict=True))) for row in rows}
+
+
 def _budget_row(row: Any) -> BudgetRow:
     return BudgetRow(
         budget=row["budget"],

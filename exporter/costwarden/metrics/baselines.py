@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from costwarden.analytics.baseline import expected_of, same_weekdays
-from costwarden.analytics.forecast import LOOK_BACK_DAYS, Forecast, days_of_month, month_end
+from costwarden.analytics.forecast import Forecast, days_of_month, latest_bill_begins, month_end
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import breakdown
 from costwarden.ledger.figures import bills_version, newest_days, source_providers
@@ -51,7 +51,8 @@ class Baselines:
         """As of today."""
         today = self._today()
         with self._read() as connection:
-            newest = newest_days(connection, today)
+            # One that has billed nothing for so long has stopped: what it once cost is no forecast.
+            newest = {name: day for name, day in newest_days(connection, today).items() if day >= latest_bill_begins(today)}
             services = self._services(connection, newest, today)
             scopes = self._scopes(connection, today) if self._budgets else []
             sources = source_providers(connection)
@@ -81,11 +82,8 @@ class Baselines:
         return services
 
     def _scopes(self, connection: Connection, today: date) -> list[tuple[Any, ...]]:
-        first, _ = days_of_month(today)
         columns = ["charge_date", "charge_category", *(charge_column(label) for label in CLOUD_SCOPE)]
-        # As far back as the month before begins: bills may be that late, and its first day stands for this one's.
-        first = min(first - timedelta(days=LOOK_BACK_DAYS + 7), days_of_month(first - timedelta(days=1))[0])
-        return breakdown(connection, self._basis, columns, first=first, last=today, allocated=True)
+        return breakdown(connection, self._basis, columns, first=latest_bill_begins(today), last=today, allocated=True)
 
 
 def _by_provider(services: Mapping[tuple[str, str], Days]) -> dict[str, Days]:

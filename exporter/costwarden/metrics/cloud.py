@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from costwarden.analytics.forecast import latest_bill_begins
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import breakdown
 from costwarden.ledger.figures import bills_version, costs_by_month, newest_days
@@ -79,6 +80,9 @@ class CloudCosts:
     def _days(self, connection: Connection, columns: Sequence[str], today: date) -> "_Days":
         days = _Days()
         for provider, newest in newest_days(connection, today).items():
+            # One that has billed nothing for so long has stopped: its last day would be the newest for ever.
+            if newest < latest_bill_begins(today):
+                continue
             where = {"provider_name": provider}
             before = newest - _ONE_DAY
             # Of one provider alone nothing counts twice, so what another one bills is shown too.

@@ -83,7 +83,7 @@ def notification_of(receiver: str, delivery: Delivery, *, fires: bool = False) -
     )
     return NewNotification(
         receiver=receiver,
-        identity=_identity(receiver, delivery),
+        identity=_identity(receiver, delivery, fires),
         group_key=storable(delivery.group_key[:LONGEST_GROUP_KEY]),
         status="firing" if fires else "resolved",
         alerts=text.firing + text.resolved,
@@ -92,11 +92,11 @@ def notification_of(receiver: str, delivery: Delivery, *, fires: bool = False) -
     )
 
 
-def _identity(receiver: str, delivery: Delivery) -> str:
+def _identity(receiver: str, delivery: Delivery, fires: bool) -> str:
     """What two webhooks have in common that say the same: 32 hexadecimal digits. When an alert ended is not part of it: of two
     Alertmanagers each has its own word."""
     alerts = sorted((alert.fingerprint, alert.status, alert.starts_at) for alert in delivery.alerts)
-    content = msgspec.json.encode([receiver, delivery.group_key, delivery.truncated, alerts])
+    content = msgspec.json.encode([receiver, delivery.group_key, delivery.truncated, fires, alerts])
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
