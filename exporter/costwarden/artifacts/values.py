@@ -210,8 +210,8 @@ class Grouping(Settings):
     critical: Timing = Timing(group_wait="10s", group_interval="5m", repeat_interval="1h")
     warning: Timing = Timing(group_wait="30s", group_interval="5m", repeat_interval="4h")
     info: Timing = Timing(group_wait="10m", group_interval="5m", repeat_interval="4d", by=("alertname", "category"))
-    """One message for each kind of alert: of a thousand tenants at a threshold, Slack would take one message a second, and Alertmanager does
-    not send again what Slack refuses for that."""
+    """One message for each kind of alert: Slack takes one message a second, and what it refuses for that Alertmanager does not send again;
+    a thousand tenants may reach a threshold at once."""
 
     def of(self, severity: str) -> Timing:
         """The times of a severity."""
