@@ -144,7 +144,9 @@ EXAMPLES: dict[str, Any] = {
         "receivers": [
             {"name": "finance-mail", "url": {"file": "secrets/finance-mail"}},
             {"name": "lead-sms", "url": {"env": "LEAD_SMS_URL"}},
-        ]
+        ],
+        "grafana_url": "https://grafana.example.com",
+        "runbook_url": "https://docs.example.com/costwarden",
     },
 }
 """What stands in lists, and in mappings of any keys. It cannot be a default, which is that there are none."""

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path, PurePath
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,6 +107,25 @@ def test_the_difference_is_what_the_upgrade_changes_not_what_you_did(copy: Path)
     (change,) = upgrade_changes(copy, read_record(copy), {RULES: NEW})
     assert difference(change).splitlines()[-2:] == ["-six", "+SIX"]
     assert "mine" not in difference(change)
+
+
+def test_a_conflict_is_open_until_the_file_beside_yours_is_removed(copy: Path) -> None:
+    mine, beside = OLD.replace(b"six", b"mine"), copy / "alerts" / "budget.rules.yaml.new"
+    (copy / RULES).write_bytes(mine)
+    upgraded(copy, {RULES: NEW})
+    assert kinds(copy, {RULES: NEW}) == {"alerts/budget.rules.yaml": "open"}
+    beside.write_bytes(b"half way\n")
+    assert upgraded(copy, {RULES: NEW}) == mine.decode()
+    assert beside.read_bytes() == b"half way\n"
+    # Nor is it forgotten when your text is this version's, or when a version after that comes in.
+    (copy / RULES).write_bytes(NEW)
+    assert kinds(copy, {RULES: NEW}) == {"alerts/budget.rules.yaml": "open"}
+    newer = NEW.replace(b"one", b"ONE")
+    assert kinds(copy, {RULES: newer}) == {"alerts/budget.rules.yaml": "conflict"}
+    assert upgraded(copy, {RULES: newer}) == NEW.decode()
+    assert beside.read_bytes() == newer
+    beside.unlink()
+    assert kinds(copy, {RULES: newer}) == {"alerts/budget.rules.yaml": "edited"}
 
 
 # --- the record ----------------------------------------------------------------------------------------------------------------
@@ -283,9 +303,127 @@ def test_a_conflict_ends_with_exit_code_1_and_names_the_file(tmp_path: Path) -> 
     done = runner.invoke(cli, ["artifacts", "upgrade", str(copy)])
     assert done.exit_code == 1
     assert "alerts/README.md: changed by the upgrade and by you, at the same place: see README.md.new" in done.output
+    # So it says until it is settled.
+    for _ in range(2):
+        again = runner.invoke(cli, ["artifacts", "upgrade", str(copy)])
+        assert again.exit_code == 1
+        assert f"from {__version__} to {__version__}: 1 open\n" in again.output
+        assert "alerts/README.md: the conflict of an earlier upgrade is open: settle it, then remove README.md.new\n" in again.output
+        shown = runner.invoke(cli, ["artifacts", "diff", str(copy)])
+        assert shown.exit_code == 1
+        assert "alerts/README.md: the conflict of an earlier upgrade is open: settle it, then remove README.md.new\n" in shown.output
+    (copy / "alerts/README.md.new").unlink()
+    settled = runner.invoke(cli, ["artifacts", "upgrade", str(copy)])
+    assert (settled.exit_code, settled.output) == (0, f"{copy}: from {__version__} to {__version__}: 1 edited\n")
 
 
 def test_a_folder_that_was_never_exported_into_is_told(tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["artifacts", "diff", str(tmp_path)])
     assert shown.exit_code == 2
     assert "has no .costwarden-export.zip" in shown.output
+
+
+# --- values ----------------------------------------------------------------------------------------------------------------------
+
+MINE = """\
+receivers:
+  ops: {email: [{to: [ops@acme.com]}]}
+  night: {email: [{to: [night@acme.com]}]}
+routes:
+  severity: {critical: [ops], warning: [night], info: [night]}
+  otherwise: ops
+escalation: []
+"""
+MOVED = MINE.replace("critical: [ops]", "critical: [night]")
+BROKEN = MINE.replace("critical: [ops]", "critical: [nobody]")
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli, ["artifacts", *map(str, arguments)])
+    return done.exit_code, done.output
+
+
+def critical(copy: Path) -> str:
+    """Who hears of a critical alert by the routes in `copy`."""
+    routes = yaml.safe_load((copy / "alertmanager/alertmanager.yaml").read_text())["route"]["routes"]
+    (found,) = {
+        route["receiver"] for route in routes if "severity = critical" in str(route["matchers"]) and route["receiver"] != "costwarden"
+    }
+    return str(found)
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """An export for `MINE`, and the folder's own copy of it."""
+    (tmp_path / "mine.yaml").write_text(MINE)
+    assert run("export", tmp_path / "ours", "--values", tmp_path / "mine.yaml")[0] == 0
+    return tmp_path / "ours"
+
+
+def state(copy: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+
+
+def test_an_upgrade_takes_a_route_that_was_changed_in_the_folders_values_and_keeps_an_edit_of_the_routes(ours: Path) -> None:
+    routes, values = ours / "alertmanager/alertmanager.yaml", ours / "alertmanager/values.yaml"
+    assert critical(ours) == "ops"
+    routes.write_text(routes.read_text() + "# mine\n")
+    values.write_text(MOVED)
+    code, told = run("diff", ours)
+    assert code == 1
+    assert "alertmanager/alertmanager.yaml: changed by the upgrade and by you, at different places\n" in told
+    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: 1 merged\n")
+    assert critical(ours) == "night"
+    assert routes.read_text().endswith("# mine\n")
+    assert values.read_text() == MOVED
+    assert read_record(ours).values == MOVED
+    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: 1 edited\n")
+
+
+def test_the_example_that_was_edited_in_an_export_without_values_holds(tmp_path: Path) -> None:
+    run("export", tmp_path / "copy")
+    (tmp_path / "copy/alertmanager/values.yaml").write_text(MINE)
+    code, told = run("upgrade", tmp_path / "copy")
+    assert (code, told) == (
+        0,
+        f"{tmp_path}/copy: from {__version__} to {__version__}: 2 changed\n",
+    )  # the routes, and the stages in the messages
+    assert critical(tmp_path / "copy") == "ops"
+
+
+def test_an_export_into_a_folder_with_values_of_its_own_never_resets_them(ours: Path) -> None:
+    values = ours / "alertmanager/values.yaml"
+    values.write_text(MOVED)
+    assert run("export", ours, "--force") == (0, f"{ours}: 1 files written, for the values of {values}\n")
+    assert (critical(ours), values.read_text()) == ("night", MOVED)
+    assert run("export", ours, "--force") == (0, f"{ours}: 0 files written, for the values of {values}\n")
+    # Those of the export take the place of a file that is gone; so does the file, of a record that is gone.
+    values.unlink()
+    assert run("export", ours, "--force") == (0, f"{ours}: 1 files written, for the values of the last export\n")
+    assert values.read_text() == MOVED
+    (ours / RECORD).unlink()
+    assert run("export", ours) == (0, f"{ours}: 0 files written, for the values of {values}\n")
+    assert critical(ours) == "night"
+
+
+@pytest.mark.parametrize(("command", "code"), [(["diff"], 2), (["upgrade"], 2), (["export", "--force"], 1)])
+def test_a_mistake_in_the_folders_values_is_told_and_nothing_is_written(ours: Path, command: list[str], code: int) -> None:
+    (ours / "alertmanager/values.yaml").write_text(BROKEN)
+    before = state(ours)
+    ended, told = run(*command, ours)
+    assert ended == code
+    assert f"{ours}/alertmanager/values.yaml: " in told
+    assert "`routes.severity.critical`: `nobody` is none of `receivers`" in told
+    assert state(ours) == before
+
+
+def test_values_with_the_line_ends_of_windows_are_not_edited_by_being_exported(ours: Path) -> None:
+    (ours / "alertmanager/values.yaml").write_bytes(MOVED.replace("\n", "\r\n").encode())
+    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: 1 changed\n")
+    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: nothing to do\n")
+
+
+def test_values_that_are_given_take_the_place_of_the_folders(ours: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MOVED)
+    assert run("upgrade", ours, "--values", tmp_path / "mine.yaml") == (0, f"{ours}: from {__version__} to {__version__}: 2 changed\n")
+    assert critical(ours) == "night"

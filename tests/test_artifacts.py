@@ -1,12 +1,18 @@
 """Finding and exporting what ships beside the package, from trees made for the purpose; test_wheel.py does it from a real wheel."""
 
+import json
 import os
+import re
+import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from costwarden.artifacts import FOLDERS, ArtifactError, artifact_path, artifacts_root, export_artifacts, list_artifacts, shipped_files
+from costwarden.cli import cli
 
 
 @pytest.fixture
@@ -106,3 +112,25 @@ def test_a_file_in_the_way_of_a_folder_is_named(root: Path, tmp_path: Path) -> N
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ArtifactError, match=r"^cannot (read|write) .*/out"):
         export_artifacts(tmp_path / "out", shipped_files(root, {}))
+
+
+def test_nothing_that_is_rendered_for_another_job_names_the_one_that_ships(tmp_path: Path, tools: Any) -> None:
+    (tmp_path / "values.yaml").write_text("prometheus: {job: finops-cw}\n")
+    done = CliRunner().invoke(cli, ["artifacts", "export", "--values", str(tmp_path / "values.yaml"), str(tmp_path / "ops")])
+    assert done.exit_code == 0, done.output
+    texts = {path: path.read_text() for path in (tmp_path / "ops").rglob("*") if path.is_file() and not path.name.startswith(".")}
+    assert len(texts) == len(list_artifacts())
+    assert [
+        path for path, text in texts.items() if re.search(r"""job(_name)?\W+costwarden\b(?!["']?:)|job must be named `costwarden`""", text)
+    ] == []
+    pipeline = json.loads(texts[tmp_path / "ops/dashboards/json/finops-pipeline.json"])
+    queries = [target["expr"] for panel in pipeline["panels"] for target in panel.get("targets", []) if "job=" in target["expr"]]
+    assert len(queries) == 4  # up, memory, CPU, open files
+    assert [query for query in queries if 'job="finops-cw"' not in query] == []
+    runbook = texts[tmp_path / "ops/alerts/README.md"]
+    assert "  - job_name: finops-cw " in runbook
+    assert "every target of the job `finops-cw` fails" in runbook
+    assert "the job must be named `finops-cw`" in runbook
+    rules = sorted((tmp_path / "ops" / "alerts").glob("*.rules.yaml"))
+    checked = subprocess.run([tools.promtool, "check", "rules", *rules], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

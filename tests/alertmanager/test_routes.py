@@ -315,6 +315,44 @@ def test_a_stage_says_which_it_is(render: Callable[..., str]) -> None:
     assert render("costwarden.slack.title", group=executive).startswith("[FIRING critical, executive after 1h] ")
 
 
+@pytest.mark.parametrize(("template", "kind"), [("text", "text"), ("html", "html"), ("slack", "text"), ("pagerduty.answer", "text")])
+def test_a_stage_is_told_of_the_end_as_of_an_end(render: Callable[..., str], template: str, kind: str) -> None:
+    over = an_alert(1, "resolved", description="It stood at 105%.", escalation="on call, at once")
+    lead = GROUP | {"receiver": "finops-lead", "status": "resolved", "alerts": [over]}
+    for title in ("costwarden.subject", "costwarden.slack.title"):
+        assert render(title, group=lead) == "[RESOLVED] budget 1 resolved"
+    told = render(f"costwarden.{template}", kind, lead)
+    assert "It is over.\n" in told
+    assert [word for word in ("Escalated", "not over", "Answer", "on call") if word in told] == []
+    if template != "pagerduty.answer":
+        assert "When it fired last: It stood at 105%." in told
+    # While another one of the group fires, the stage is what it was, and only what is over is told as such.
+    both = lead | {"status": "firing", "alerts": [over, an_alert(2, "firing", description="It stands at 110%.", escalation="the lead")]}
+    told = render(f"costwarden.{template}", kind, both)
+    assert "Escalated to lead: not over and not silenced after 30m.\n" in told
+    assert "It is over." not in told
+    assert told.count("the lead") == 1
+    assert told.count("When it fired last: ") == (template != "pagerduty.answer")
+
+
+def test_an_end_has_its_figures_marked_at_pagerduty_and_none_where_there_are_none(render: Callable[..., str]) -> None:
+    resolved = [an_alert(1, "resolved", description="It stood at 105%."), an_alert(2, "resolved")]
+    told = render("costwarden.pagerduty.resolved", group=GROUP | {"status": "resolved", "alerts": resolved}).splitlines()
+    assert told[0].startswith("budget 1 resolved: When it fired last: It stood at 105%. From 2026-11-05 08:00 UTC")
+    assert told[1].startswith("budget 2 resolved:  From 2026-11-05 08:00 UTC")
+
+
+def test_the_subject_is_of_the_alert_that_fires_since_last(render: Callable[..., str]) -> None:
+    starts = {1: "2026-11-05T08:00:00Z", 2: "2026-11-05T10:00:00+01:00", 3: "2026-11-05T08:30:00Z"}
+    alerts = [an_alert(number, "firing", dashboard_url=f"/d/{number}") | {"startsAt": start} for number, start in starts.items()]
+    # What has begun later and is over already is not what it is about.
+    alerts.append(an_alert(4, "resolved", dashboard_url="/d/4") | {"startsAt": "2026-11-05T09:30:00Z"})
+    group = GROUP | {"alerts": alerts}
+    assert render("costwarden.subject", group=group) == "[FIRING critical] budget 2 firing (4 alerts)"
+    assert render("costwarden.slack.title", group=group) == "[FIRING critical] budget 2 firing (4 alerts)"
+    assert render("costwarden.link", group=group) == "https://grafana.example.com/d/2"
+
+
 def test_a_receiver_with_a_dot_in_its_name_is_known_as_a_stage(amtool: Amtool, tmp_path: Path) -> None:
     values = {
         "receivers": {"a.b": {"email": [{"to": ["a@example.com"]}]}, "c": {"email": [{"to": ["c@example.com"]}]}},
@@ -340,7 +378,8 @@ def test_the_text_has_the_figures_and_the_links_of_each_alert(render: Callable[.
         "Dashboard: https://grafana.example.com/d/finops-ai-budget?var-tenant_id=a%26b\n"
     )
     assert (
-        "RESOLVED: AI budget b is used up\nIt stood at 100% of $5.00.\nFrom 2026-11-05 08:00 UTC to 2026-11-05 09:05 UTC, 1h5m0s\n" in text
+        "RESOLVED: AI budget b is used up\nWhen it fired last: It stood at 100% of $5.00.\n"
+        "From 2026-11-05 08:00 UTC to 2026-11-05 09:05 UTC, 1h5m0s\n" in text
     )
     silence = "http://alertmanager.example.com/#/silences/new?filter=%7Balertname%3D%22AIBudgetExceeded%22%2Cseverity%3D%22critical%22%7D"
     # What is over needs no silence.

@@ -61,7 +61,7 @@ def test_slack_gets_its_own_markup_with_nothing_of_it_from_labels(plugins, servi
         "*Firing: 1*",
         f"*CRITICAL BudgetExceededCritical*: {summary}",
         "$10,400 of $10,000 are spent.",
-        "Since 2026-03-02T11:59:00.000000Z",
+        "Since 2026-03-02 11:59 UTC",
         "<https://wiki.example.com/runbook#budget|Runbook>",
         "team=finops",
     ]

@@ -28,28 +28,38 @@ def text_of(*members, firing=None, resolved=None, **more):
 FULL = member(
     description="$10,400 of $10,000 are spent.",
     escalation="on-call, then the lead after 30 minutes",
-    runbook_url="https://wiki.example.com/runbook#budgetexceededcritical",
+    runbook_url="alerts/README.md#budgetexceededcritical",
     dashboard_url="/d/finops-cloud-cost",
     labels={"team": "finops", "budget": "aws"},
 )
-OVER = member("resolved", "warning", "CloudCostSpike", "2026-03-02T12:30:00.000000Z", summary="aws costs what it did")
+OVER = member(
+    "resolved",
+    "warning",
+    "CloudCostSpike",
+    "2026-03-02T12:30:00.000000Z",
+    summary="aws costs what it did",
+    description="It was $100 and is $200.",
+    escalation="the team, within a day",
+)
+LINKS = {"grafana_url": "https://grafana.example.com", "runbook_url": "https://wiki.example.com/finops"}
 
 
 def test_text_has_firing_and_resolved_apart_with_all_that_is_annotated():
-    written = text_of(FULL, OVER, external_url="http://alertmanager:9093").written(TEXT)
+    written = text_of(FULL, OVER, external_url="http://alertmanager:9093").linked(**LINKS).written(TEXT)
     assert written.title == "[FIRING:1, 1 RESOLVED] BudgetExceededCritical (critical): The aws budget is at 104 %"
     assert written.body.splitlines() == [
         "Firing: 1",
         "- CRITICAL BudgetExceededCritical: The aws budget is at 104 %",
         "  $10,400 of $10,000 are spent.",
-        "  Since 2026-03-02T11:59:00.000000Z",
+        "  Since 2026-03-02 11:59 UTC",
         "  Escalation: on-call, then the lead after 30 minutes",
-        "  Runbook: https://wiki.example.com/runbook#budgetexceededcritical",
-        "  Dashboard: /d/finops-cloud-cost",
+        "  Runbook: https://wiki.example.com/finops/alerts/README.md#budgetexceededcritical",
+        "  Dashboard: https://grafana.example.com/d/finops-cloud-cost",
         "  team=finops, budget=aws",
         "Resolved: 1",
         "- WARNING CloudCostSpike: aws costs what it did",
-        "  Since 2026-03-02T11:59:00.000000Z, until 2026-03-02T12:30:00.000000Z",
+        "  When it fired last: It was $100 and is $200.",
+        "  Since 2026-03-02 11:59 UTC, until 2026-03-02 12:30 UTC",
         "  Alertmanager: http://alertmanager:9093",
     ]
     assert (written.markup, written.alarm) == ("text", Alarm.CRITICAL)
@@ -195,6 +205,45 @@ def test_what_is_no_web_address_is_no_link(address):
     assert "<a " not in made.written(HTML).body
     assert "](" not in made.written(MARKDOWN).body
     assert "Runbook" in made.written(TEXT).body
+
+
+@pytest.mark.parametrize("takes", [TEXT, HTML, MARKDOWN], ids=["text", "html", "markdown"])
+def test_a_path_with_nothing_to_put_before_it_is_no_line(takes):
+    made = text_of(FULL)
+    for linked in (made.linked(grafana_url=None, runbook_url=None), made.linked(grafana_url=LINKS["grafana_url"], runbook_url=None)):
+        assert "Runbook" not in linked.written(takes).body
+        assert "README" not in linked.written(takes).body
+    assert "Dashboard" not in made.linked(grafana_url=None, runbook_url=LINKS["runbook_url"]).written(takes).body
+
+
+@pytest.mark.parametrize(
+    ("given", "link"),
+    [
+        ("/d/x", "https://grafana.example.com/d/x"),
+        ("d/x?var-tenant_id=a%26b", "https://grafana.example.com/d/x?var-tenant_id=a%26b"),
+        # A whole address is led to as it is.
+        ("https://charts.example.org/d/x", "https://charts.example.org/d/x"),
+        ("http://charts.example.org/d/x", "http://charts.example.org/d/x"),
+        # Neither a user's name nor a part of the host, nor another host.
+        ("@evil.example", "https://grafana.example.com/%40evil.example"),
+        (".evil.example/", "https://grafana.example.com/.evil.example/"),
+        ("//evil.example", "https://grafana.example.com/evil.example"),
+        ("javascript:alert", "https://grafana.example.com/javascript:alert"),
+    ],
+)
+def test_a_path_leads_to_no_other_host(given, link):
+    body = text_of(member(dashboard_url=given)).linked(**LINKS).written(MARKDOWN).body
+    assert re.findall(r"\[Dashboard\]\(<(.*)>\)", body) == [link]
+
+
+def test_a_time_is_told_in_minutes_of_utc():
+    made = text_of(Member("resolved", {"alertname": "A"}, {}, "2026-11-21T20:27:59.999999Z", "2026-11-21T22:00:00+01:00"))
+    assert "  Since 2026-11-21 20:27 UTC, until 2026-11-21 21:00 UTC" in made.written(TEXT).body.splitlines()
+
+
+def test_what_is_over_asks_nobody_to_answer():
+    assert "Escalation: the team" not in text_of(OVER).written(TEXT).body
+    assert "Escalation: on-call" in text_of(FULL).written(TEXT).body
 
 
 def test_an_address_cannot_end_its_link():

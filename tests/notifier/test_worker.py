@@ -32,6 +32,21 @@ def test_what_is_taken_in_is_delivered_and_journaled(scene, service, json_to, we
     assert scene.totals() == {("hook", "delivered"): 1}
 
 
+def test_links_are_those_of_the_configuration_at_the_time_of_the_attempt(scene, service, json_to, webhook, wait_until):
+    notes = {"summary": "s", "dashboard_url": "/d/finops-cloud-cost", "runbook_url": "alerts/README.md#cloudcostspike"}
+    scene.configure({"hook": json_to(service)})
+    scene.receive("hook", webhook({"annotations": notes}))
+    wait_until(lambda: scene.states() == ["delivered"])
+    links = {"grafana_url": "https://grafana.example.com/team", "runbook_url": "https://wiki.example.com"}
+    scene.settings = scene.settings.model_copy(update=links)
+    scene.receive("hook", webhook({"annotations": notes, "fingerprint": "b"}))
+    wait_until(lambda: scene.states() == ["delivered"] * 2)
+    without, linked = (request.json()["message"] for request in service.requests)
+    assert [word for word in ("Runbook", "Dashboard") if word in without] == []
+    assert "Runbook: https://wiki.example.com/alerts/README.md#cloudcostspike\n" in linked
+    assert "Dashboard: https://grafana.example.com/team/d/finops-cloud-cost\n" in linked
+
+
 def test_a_receiver_that_fails_is_tried_again_until_it_takes_the_message(scene, service, json_to, webhook, wait_until):
     scene.configure({"hook": json_to(service)})
     service.fail(500)

@@ -90,7 +90,7 @@ def test_the_end_is_told_to_those_who_heard_of_the_beginning(inboxes, start_aler
     wait_until(lambda: subjects("lead"), seconds=20)
     alertmanager.send(ended(alert))
     wait_until(lambda: subjects("lead")[1:] and subjects("oncall")[1:])
-    assert subjects("lead")[1] == "[RESOLVED, lead after 2s] AIBudgetExceeded of acme"
+    assert subjects("lead")[1] == "[RESOLVED] AIBudgetExceeded of acme"
     assert subjects("executive") == []
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from costwarden import __version__
-from costwarden.artifacts.files import ArtifactError, list_artifacts, write_artifact
+from costwarden.artifacts.files import VALUES, ArtifactError, list_artifacts, write_artifact
 from costwarden.artifacts.merging import merge
 
 RECORD = ".costwarden-export.zip"
@@ -23,8 +23,9 @@ _FILES = "files/"
 # The record of the same export is the same file: it may be kept under version control. The earliest date that a zip file knows.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
-Kind = Literal["changed", "merged", "conflict", "added", "removed", "edited", "deleted"]
+Kind = Literal["changed", "merged", "conflict", "open", "added", "removed", "edited", "deleted"]
 """`changed`: the upgrade changes a file that you left alone. `merged`: both changed it, at different places. `conflict`: at the same one.
+`open`: the conflict of an earlier upgrade, whose `FILE.new` is still there.
 `added`, `removed`: by the upgrade. `edited`, `deleted`: by you alone; that stays."""
 
 
@@ -101,6 +102,18 @@ def read_record(directory: Path) -> Export:
         raise ArtifactError(f"cannot read {source}: {error}") from error
 
 
+def values_in(directory: Path, export: Export | None, example: bytes) -> Path | None:
+    """The values in `directory` that are somebody's own: given to its export, or edited since; None where they are the example's.
+
+    `example` is what ships, for a folder without a record. Raises `ArtifactError` where the file cannot be read.
+    """
+    content = _read(directory / VALUES)
+    was = export.files.get(VALUES) if export else example
+    if content is None or (content == was and not (export and export.values)):
+        return None
+    return directory / VALUES
+
+
 def _inside(name: str) -> PurePath:
     path = PurePath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -115,7 +128,10 @@ def upgrade_changes(directory: Path, export: Export, files: Mapping[PurePath, by
     """
     for path in sorted({*export.files, *files}):
         was, becomes, copy = export.files.get(path), files.get(path), _read(directory / path)
-        if change := _change(path, was, becomes, copy):
+        if was is not None and becomes is not None and _new(directory / path).exists():
+            # Merging goes on once you have settled it: until then the text that your edits are made to is neither one nor the other.
+            yield Change(path=path, kind="open" if becomes == was else "conflict", was=was, becomes=becomes)
+        elif change := _change(path, was, becomes, copy):
             yield change
 
 
@@ -160,10 +176,14 @@ def apply_changes(directory: Path, changes: list[Change], files: Mapping[PurePat
         if change.content is not None:
             write_artifact(target, change.content)
         elif change.kind == "conflict":
-            write_artifact(target.with_name(f"{target.name}.new"), change.becomes)
+            write_artifact(_new(target), change.becomes)
         elif change.kind == "removed":
             _remove(target)
     write_record(directory, files, values)
+
+
+def _new(path: Path) -> Path:
+    return path.with_name(f"{path.name}.new")
 
 
 def _remove(path: Path) -> None:

@@ -4,10 +4,13 @@ In the wheel they lie in `costwarden/share/`; in a checkout, which an editable i
 """
 
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 FOLDERS = ("alertmanager", "alerts", "dashboards", "scripts")
 """What ships; pyproject.toml names the same folders to the wheel, and a test compares."""
+
+VALUES = PurePath("alertmanager/values.yaml")
+"""Whom the export is for: the example, or the values that it was rendered from."""
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

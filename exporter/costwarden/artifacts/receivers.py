@@ -61,3 +61,8 @@ class Receiver(Settings):
         if not (self.email or self.slack or self.pagerduty or self.webhook or self.notifier):
             raise ValueError("tells nobody: give it `email`, `slack`, `pagerduty`, `webhook` or `notifier`")
         return self
+
+    @property
+    def only_through_costwarden(self) -> bool:
+        """Whether nobody hears of anything while costwarden is down."""
+        return not (self.email or self.slack or self.pagerduty or self.webhook)

@@ -4,14 +4,17 @@ import re
 from pathlib import Path, PurePath
 
 from costwarden.artifacts.alertmanager import alertmanager_yaml
+from costwarden.artifacts.files import VALUES
 from costwarden.artifacts.values import Values, load_values
 
 ROUTES = PurePath("alertmanager/alertmanager.yaml")
 TEXTS = PurePath("alertmanager/templates/values.tmpl")
-VALUES = PurePath("alertmanager/values.yaml")
 
 JOB = "costwarden"
-"""The `job` that the shipped rules name."""
+"""The `job` that what ships names."""
+
+NAMES_JOB = ("alerts/*.rules.yaml", "alerts/*.md", "dashboards/*.jsonnet", "dashboards/json/*.json")
+"""What ships and names it."""
 
 
 def rendered(values: Values, root: Path) -> dict[PurePath, str]:
@@ -20,8 +23,8 @@ def rendered(values: Values, root: Path) -> dict[PurePath, str]:
     The default values give an empty dict, because the shipped files are rendered from them.
     """
     texts = {ROUTES: alertmanager_yaml(values), TEXTS: values_tmpl(values)}
-    for path in sorted((root / "alerts").glob("*.rules.yaml")):
-        texts[PurePath("alerts", path.name)] = with_job(path.read_text(encoding="utf-8"), values.prometheus.job)
+    for path in sorted(path for pattern in NAMES_JOB for path in root.glob(pattern)):
+        texts[PurePath(path.relative_to(root))] = with_job(path.read_text(encoding="utf-8"), values.prometheus.job)
     return {path: text for path, text in texts.items() if text != (root / path).read_text(encoding="utf-8")}
 
 
@@ -31,7 +34,8 @@ def rendered_from(path: Path, root: Path) -> dict[PurePath, str]:
     So an export says what it was rendered from, and its own copy is the one to edit and to render again.
     """
     values = load_values(path)
-    return rendered(values, root) | {VALUES: path.read_text(encoding="utf-8")}
+    # As it stands, line ends and all: otherwise it would look edited.
+    return rendered(values, root) | {VALUES: path.read_bytes().decode()}
 
 
 def values_tmpl(values: Values) -> str:
@@ -64,10 +68,16 @@ def _alternatives(receiver: str) -> str:
     return " ".join(f'"{name}"' for name in dict.fromkeys((receiver, escaped)))
 
 
-def with_job(rules: str, job: str) -> str:
-    """The text of a file of rules in which `job` stands for the one that ships.
+def with_job(text: str, job: str) -> str:
+    """The text of a file of rules, a dashboard or the runbook in which `job` stands for the one that ships.
 
-    Its characters are neither PromQL's nor YAML's, which `Values` sees to.
+    Its characters are none that PromQL, YAML, JSON or Jsonnet would escape, which `Values` sees to.
     """
-    # In an expression, in a query of an annotation, and in its words.
-    return re.sub(rf"(?<=\bjob=[\"']){JOB}(?=[\"'])|(?<=\bof job ){JOB}\b", lambda _: job, rules)
+    return _JOB_NAMED.sub(lambda _: job, text)
+
+
+# In a query, whose quotes JSON escapes; in the words of rules and runbook; and where the runbook sets up the scrape.
+_JOB_NAMED = re.compile(
+    rf"""(?:(?<=\bjob=["'])|(?<=\bjob=\\")){JOB}(?=\\?["'])"""
+    rf"|(?:(?<=\bof job )|(?<=\bjob_name: )){JOB}\b|(?:(?<=\bthe job `)|(?<=\bjob must be named `)){JOB}(?=`)"
+)

@@ -321,6 +321,20 @@ class Values(Settings):
         return self
 
     @model_validator(mode="after")
+    def _told_without_costwarden(self) -> Self:
+        told = {"routes.severity": self.routes.severity.critical}
+        # CostwardenDown itself is of the team `finops`.
+        if (finops := self.routes.team.get("finops")) and finops.critical and not finops.in_addition:
+            told["routes.team.finops"] = finops.critical
+        for place, names in told.items():
+            if all(self.receivers[name].only_through_costwarden for name in names):
+                raise ValueError(
+                    f"`{place}.critical`: costwarden's notifier cannot tell that costwarden is down: name a receiver with `email`, "
+                    "`slack`, `pagerduty` or `webhook` beside it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _told_once(self) -> Self:
         # Alertmanager remembers by route and receiver what it has sent: a stage of people who know already would send nothing.
         for stage in self.escalation:

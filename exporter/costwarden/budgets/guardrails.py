@@ -129,7 +129,7 @@ class GuardrailWatch:
         found = [self._ledger.write(partial(self._breach, figure=figure, now=now)) for figure in due]
         breaches = [breach for breach in found if breach is not None]
         for breach in breaches:
-            spent, threshold = from_nanos(breach.spent), from_nanos(breach.threshold)
+            spent, threshold = (format(from_nanos(nanos), "f") for nanos in (breach.spent, breach.threshold))
             log.warning(
                 "guardrail breached", guardrail=breach.guardrail, spent_usd=spent, threshold_usd=threshold, severity=breach.severity
             )

@@ -9,19 +9,21 @@ import click
 
 from costwarden import __version__
 from costwarden.artifacts import ArtifactError, artifact_path, artifacts_root, export_artifacts, list_artifacts, shipped_files
-from costwarden.artifacts.exported import Change, Export, apply_changes, difference, read_record, upgrade_changes
+from costwarden.artifacts.exported import RECORD, Change, Export, apply_changes, difference, read_record, upgrade_changes, values_in
+from costwarden.artifacts.files import VALUES
 from costwarden.cli.options import format_option, print_json, printable
 
 MEANS = {
     "changed": "changed by the upgrade; you have left it alone",
     "merged": "changed by the upgrade and by you, at different places",
     "conflict": "changed by the upgrade and by you, at the same place",
+    "open": "the conflict of an earlier upgrade is open: settle it, then remove {new}",
     "added": "new",
     "removed": "not shipped any more; you have left it alone",
     "edited": "edited by you; the upgrade does not touch it",
     "deleted": "deleted by you; it stays away",
 }
-"""What becomes of a file, in words."""
+"""What becomes of a file, in words; {new} is where this version's text lies."""
 
 values_option = click.option(
     "--values",
@@ -66,13 +68,17 @@ def path(name: str | None) -> None:
 @values_option
 @click.option("--force", is_flag=True, help="Overwrite files that were changed.")
 def export(directory: Path, values_path: Path | None, force: bool) -> None:
-    """Copy everything that ships into DIRECTORY; a file that was changed there is kept unless --force."""
-    text = _text(values_path)
+    """Copy everything that ships into DIRECTORY; a file that was changed there is kept unless --force.
+
+    Values that were given to an earlier export into it, or edited there, hold until others are given.
+    """
     try:
-        written = export_artifacts(directory, _files(values_path), values=text, force=force)
+        record = read_record(directory) if (directory / RECORD).exists() else None
+        text, files, source = _values(directory, record, values_path)
+        written = export_artifacts(directory, files, values=text, force=force)
     except ArtifactError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(f"{directory}: {len(written)} files written")
+    click.echo(f"{directory}: {len(written)} files written{f', for {source}' if source else ''}")
 
 
 @artifacts.command()
@@ -80,9 +86,11 @@ def export(directory: Path, values_path: Path | None, force: bool) -> None:
 @values_option
 @format_option
 def diff(directory: Path, values_path: Path | None, output: str) -> None:
-    """Show what an upgrade would change in an exported and edited copy; exit code 1 where it would change anything, 2 on trouble.
+    """Show what an upgrade would change in an exported and edited copy.
 
-    Values are those of the export unless given anew.
+    Exit code 1 where it would change anything or a conflict is open, 2 on trouble.
+
+    Values are those in DIRECTORY/alertmanager/values.yaml, with your edits, unless given anew.
     """
     record, found, _, _ = _upgrade(directory, values_path)
     changes = [change for change in found if change.kind not in ("edited", "deleted")]
@@ -91,7 +99,7 @@ def diff(directory: Path, values_path: Path | None, output: str) -> None:
     else:
         click.echo(f"{directory}: exported by costwarden {record.version}, this is {__version__}")
         for change in found:
-            click.echo(f"{printable(change.path.as_posix())}: {MEANS[change.kind]}")
+            click.echo(_told(change))
         for change in changes:
             click.echo(f"\n{difference(change)}", nl=False)
     raise SystemExit(1 if changes else 0)
@@ -103,7 +111,9 @@ def diff(directory: Path, values_path: Path | None, output: str) -> None:
 def upgrade(directory: Path, values_path: Path | None) -> None:
     """Bring an exported copy to this version and keep your edits; exit code 1 where they meet those of the upgrade.
 
-    Of a file in which they do, your text stays and this version's is put beside it as FILE.new.
+    Of a file in which they do, your text stays and this version's is put beside it as FILE.new; the conflict is open until you remove that.
+
+    Values are those in DIRECTORY/alertmanager/values.yaml, with your edits, unless given anew.
     """
     record, found, files, text = _upgrade(directory, values_path)
     try:
@@ -113,9 +123,9 @@ def upgrade(directory: Path, values_path: Path | None) -> None:
     counts: Counter[str] = Counter(change.kind for change in found)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in MEANS if counts[kind]) or "nothing to do"
     click.echo(f"{directory}: from {record.version} to {__version__}: {told}")
-    conflicts = [change for change in found if change.kind == "conflict"]
+    conflicts = [change for change in found if change.kind in ("conflict", "open")]
     for change in conflicts:
-        click.echo(f"{printable(change.path.as_posix())}: {MEANS['conflict']}: see {change.path.name}.new", err=True)
+        click.echo(_told(change) + (f": see {_new(change)}" if change.kind == "conflict" else ""), err=True)
     raise SystemExit(1 if conflicts else 0)
 
 
@@ -129,8 +139,7 @@ def _upgrade(directory: Path, values_path: Path | None) -> tuple[Export, list[Ch
     """What was exported, what an upgrade does, this version's files, and the text of the values that they are rendered for."""
     try:
         record = read_record(directory)
-        text = _text(values_path) if values_path else record.values
-        files = _files(values_path) if values_path else _files_of(text)
+        text, files, _ = _values(directory, record, values_path)
         return record, list(upgrade_changes(directory, record, files)), files, text
     except ArtifactError as error:
         raise Trouble(str(error)) from None
@@ -138,9 +147,20 @@ def _upgrade(directory: Path, values_path: Path | None) -> tuple[Export, list[Ch
         raise Trouble(error.message) from None
 
 
-def _text(values_path: Path | None) -> str:
+def _values(directory: Path, record: Export | None, given: Path | None) -> tuple[str, dict[PurePath, bytes], str]:
+    """The text of the values that hold in `directory`, this version's files for them, and whose they are where the command does not say."""
+    if given:
+        return _text(given), _files(given), ""
+    own = values_in(directory, record, (artifacts_root() / VALUES).read_bytes())
+    if own:
+        return _text(own), _files(own), f"the values of {own}"
+    text = record.values if record else ""
+    return text, _files_of(text), "the values of the last export" if text else ""
+
+
+def _text(values_path: Path) -> str:
     try:
-        return values_path.read_text(encoding="utf-8") if values_path else ""
+        return values_path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{values_path}: cannot be read: {error}") from None
 
@@ -151,7 +171,7 @@ def _files_of(text: str) -> dict[PurePath, bytes]:
         return _files(None)
     with tempfile.TemporaryDirectory() as folder:
         values_path = Path(folder) / "values.yaml"
-        values_path.write_text(text, encoding="utf-8")
+        values_path.write_bytes(text.encode())
         return _files(values_path)
 
 
@@ -164,6 +184,14 @@ def _files(values_path: Path | None) -> dict[PurePath, bytes]:
         return shipped_files(root, rendered_from(values_path, root) if values_path else {})
     except (ArtifactError, ValuesError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _told(change: Change) -> str:
+    return f"{printable(change.path.as_posix())}: {MEANS[change.kind].format(new=_new(change))}"
+
+
+def _new(change: Change) -> str:
+    return printable(f"{change.path.name}.new")
 
 
 def _as_json(change: Change) -> dict[str, Any]:

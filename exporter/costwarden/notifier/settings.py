@@ -1,12 +1,35 @@
 """The `notifier` section of `costwarden.yaml`: who is told of alerts, and how often it is tried."""
 
+import re
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from costwarden.settings import Secret, Settings
 
 ReceiverName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+
+
+def _base_address(url: str) -> str:
+    host = None
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.port != 0:
+            host = parts.hostname
+    except ValueError:
+        pass
+    if not host:
+        raise ValueError("must be an address that begins with http:// or https://")
+    if "@" in url.split("/")[2]:
+        raise ValueError("must have no user and no password: everybody who is told of an alert reads it")
+    if not re.fullmatch(r"[A-Za-z0-9._~:/\[\]@!$&'()*+,;=%-]{1,500}", url):
+        raise ValueError("must end with a path, in at most 500 characters that an address may have: the rest of each link is put behind it")
+    return url.rstrip("/")
+
+
+BaseAddress = Annotated[str, AfterValidator(_base_address)]
+"""An http or https URL without credentials, query and fragment; a slash at its end is dropped."""
 
 
 class Receiver(Settings):
@@ -43,6 +66,11 @@ class NotifierSettings(Settings):
 
     receivers: tuple[Receiver, ...] = ()
     """Those that Alertmanager may have told by a webhook to `/api/notifications/NAME`."""
+    grafana_url: BaseAddress | None = None
+    """Where the dashboards are, as https://grafana.example.com: put before an alert's `dashboard_url`, which is a path; without it the
+    message has no link to them."""
+    runbook_url: BaseAddress | None = None
+    """Where your people read `alerts/README.md`: put before an alert's `runbook_url`, in the same way."""
     retry: RetrySettings = RetrySettings()
     duplicate_seconds: int = Field(default=600, ge=0, le=86_400)
     """How long the same notification of one group counts as one: from both Alertmanagers of a pair, or sent again because an answer was

@@ -6,6 +6,7 @@ broken up, a line of theirs cannot pretend to be one of ours, and only an http(s
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from enum import Enum
 
 import msgspec
@@ -115,6 +116,12 @@ class Text(msgspec.Struct, frozen=True):
         head = "RESOLVED" if not self.firing else first.severity.upper() or "FIRING"
         return segment(f"{head}: ", first.summary, f" (+{others} more)" if others else "", limit)
 
+    def linked(self, *, grafana_url: str | None, runbook_url: str | None) -> "Text":
+        """The same with `dashboard_url` and `runbook_url` as whole addresses; a path with nothing to put before it is left out."""
+        bases = {"dashboard_url": grafana_url, "runbook_url": runbook_url}
+        members = [msgspec.structs.replace(member, annotations=_whole(member.annotations, bases)) for member in self.members]
+        return msgspec.structs.replace(self, members=tuple(members))
+
     def written(self, takes: Format) -> Written:
         """The message for a service that `takes` such a format."""
         if takes.body_limit <= SHORT_MESSAGE:
@@ -175,9 +182,10 @@ def _in_full(member: Member, markup: Markup) -> Iterator[str]:
     yield markup.item(f"{severity}{member.name}", cut(member.summary, 300))
     notes = member.annotations
     if description := one_line(notes.get("description", "")):
-        yield markup.detail(cut(description, 1000))
-    yield markup.detail(f"Since {one_line(member.starts_at)}" + (f", until {one_line(member.ends_at)}" if member.ends_at else ""))
-    if escalation := one_line(notes.get("escalation", "")):
+        # The figures of what is over are those of its last evaluation: unmarked, they read as if it went on.
+        yield markup.detail(cut(description if member.status == "firing" else f"When it fired last: {description}", 1000))
+    yield markup.detail(f"Since {_minute(member.starts_at)}" + (f", until {_minute(member.ends_at)}" if member.ends_at else ""))
+    if member.status == "firing" and (escalation := one_line(notes.get("escalation", ""))):
         yield markup.detail(f"Escalation: {cut(escalation, 300)}")
     for name, title in (("runbook_url", "Runbook"), ("dashboard_url", "Dashboard")):
         if value := one_line(notes.get(name, "")):
@@ -190,6 +198,22 @@ def _in_full(member: Member, markup: Markup) -> Iterator[str]:
 def _in_brief(member: Member, markup: Markup) -> Iterator[str]:
     severity = f"{member.severity.upper()} " if member.severity else ""
     yield markup.item(f"{severity}{member.name}", cut(member.summary, 100))
+
+
+def _minute(when: str) -> str:
+    """An ISO time as people read one: `2026-11-21 20:27 UTC`."""
+    return datetime.fromisoformat(when).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _whole(annotations: Mapping[str, str], bases: Mapping[str, str | None]) -> dict[str, str]:
+    whole = {}
+    for name, value in annotations.items():
+        if name not in bases or value.startswith(("http://", "https://")):
+            whole[name] = value
+        # With the slash, a path cannot become a part of the host.
+        elif (base := bases[name]) is not None:
+            whole[name] = f"{base}/{value.lstrip('/')}"
+    return whole
 
 
 _WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%{}|-]{1,1000}")

@@ -177,7 +177,9 @@ class NotificationWorker:
             channel = self._channel(self._reveal(receiver.url))
         except (ConfigError, ChannelError) as error:
             return str(error)
-        return channel.send(text, seconds=flight.retry.timeout_seconds)
+        settings = self._settings()
+        linked = text.linked(grafana_url=settings.grafana_url, runbook_url=settings.runbook_url)
+        return channel.send(linked, seconds=flight.retry.timeout_seconds)
 
     def _give_up_overdue(self) -> None:
         with self._lock:
