@@ -2,6 +2,7 @@
 
 import fcntl
 import sqlite3
+import time
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import IO, Any
@@ -75,10 +76,24 @@ def _take_ownership(path: Path) -> IO[bytes]:
 def _prepare(connection: sqlite3.Connection, _: Any) -> None:
     # Transactions are begun by hand: the driver's own would begin only at the first write and let two decisions interleave.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_SECONDS * 1000)}")
     connection.create_aggregate("decimal_sum", 1, _DecimalSum)  # type: ignore[arg-type]
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Of two that make a new file at once SQLite refuses one, and does not wait for this as it does for other locks.
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class _DecimalSum:
