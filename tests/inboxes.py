@@ -53,8 +53,7 @@ class Inboxes:
         self.messages: list[Message] = []
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._smtp = Controller(self, hostname="127.0.0.1", port=smtp_port, ready_timeout=20)
-        self._http = WebServer(("127.0.0.1", http_port), self._handler())
+        self._ports = smtp_port, http_port
         self._ends = ExitStack()
 
     def to(self, name: str) -> list[Message]:
@@ -88,13 +87,16 @@ class Inboxes:
     # --- servers ----------------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._ends.callback(self._http.server_close)
-        self._smtp.start()
-        self._ends.callback(self._smtp.stop)
-        thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
+        smtp_port, http_port = self._ports
+        http = self._ends.enter_context(WebServer(("127.0.0.1", http_port), self._handler()))
+        # It makes its event loop at once, and only what has started can be stopped.
+        smtp = Controller(self, hostname="127.0.0.1", port=smtp_port, ready_timeout=20)
+        smtp.start()
+        self._ends.callback(smtp.stop)
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         self._ends.callback(thread.join)
-        self._ends.callback(self._http.shutdown)
+        self._ends.callback(http.shutdown)
         return self
 
     def __exit__(self, *_: object) -> None:

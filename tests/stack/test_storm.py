@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 import yaml
 from alertmanager_server import an_alert
-from inboxes import Inboxes, WebServer
+from inboxes import WebServer
 from processes import free_port, wait_for
 
 from costwarden.artifacts.alertmanager import alertmanager_yaml
@@ -291,14 +291,11 @@ def busy_pager():
     server.server_close()
 
 
-def test_a_storm_of_connections_waits_in_line_for_those_who_are_told(tmp_path):
-    servers = Inboxes(tmp_path / "inboxes", free_port(), free_port())
-    host, port = servers.url.removeprefix("http://").split(":")
-    # Nobody has begun to serve: what is not in line gets no answer at all.
-    with ExitStack() as connections:
-        connections.callback(servers._http.server_close)
+def test_a_storm_of_connections_waits_in_line_for_those_who_are_told():
+    with WebServer(("127.0.0.1", free_port()), BusyPager) as server, ExitStack() as connections:
+        # Nobody has begun to serve: what is not in line gets no answer at all.
         for _ in range(500):
-            connections.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            connections.enter_context(socket.create_connection(server.server_address, timeout=10))
 
 
 @pytest.mark.timeout(600)

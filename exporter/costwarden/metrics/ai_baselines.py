@@ -11,6 +11,7 @@ from costwarden.analytics.forecast import month_end
 from costwarden.ledger import Connection
 from costwarden.ledger.usage import usage_hours
 from costwarden.metrics.ai import Read
+from costwarden.metrics.baselines import forecast_samples
 from costwarden.metrics.bounds import Sample
 from costwarden.metrics.catalogue import FAMILIES, Family
 from costwarden.metrics.page import Collector
@@ -57,7 +58,8 @@ class AiBaselines:
         expected = self._between(hour, seconds / _HOUR - hour)
         yield FAMILIES["ai_cost_expected_hourly_usd"], [((tenant,), found.cost) for tenant, found in expected.items()]
         yield FAMILIES["ai_cost_deviation_hourly_usd"], [((tenant,), found.deviation) for tenant, found in expected.items()]
-        yield from _forecast(self._days | today, now.date())
+        forecast = month_end(self._days | today, now.date() - timedelta(days=1), now.date())
+        yield from forecast_samples("ai_spend_forecast", {(): forecast})
 
     def _between(self, hour: int, passed: float) -> Mapping[str, Expected]:
         """Of the 60 minutes that end now: `passed` of them belong to this hour and the rest to the one before."""
@@ -77,13 +79,6 @@ class AiBaselines:
         for hour, cost in usage_hours(connection, ["hour"], first_hour, last_hour):
             days[_moment(hour).astimezone(self._zone).date()] += cost / NANOS_PER_USD
         return days
-
-
-def _forecast(days: Mapping[date, float], today: date) -> Iterator[tuple[Family, list[Sample]]]:
-    forecast = month_end(days, today - timedelta(days=1), today)
-    for bound in ("", "_lower", "_upper"):
-        figure = None if forecast is None else {"": forecast.cost, "_lower": forecast.lower, "_upper": forecast.upper}[bound]
-        yield FAMILIES[f"ai_spend_forecast{bound}_usd"], [] if figure is None else [((), figure)]
 
 
 def _expected_hours(connection: Connection, hour: int, zone: ZoneInfo) -> dict[str, Expected]:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Any
 
 from costwarden.analytics.baseline import expected_of, same_weekdays
 from costwarden.analytics.forecast import Forecast, days_of_month, latest_bill_begins, month_end
@@ -13,10 +12,10 @@ from costwarden.ledger.figures import bills_version, newest_days, source_provide
 from costwarden.metrics.ai import Read
 from costwarden.metrics.bounds import Labels, Sample
 from costwarden.metrics.catalogue import CLOUD_SCOPE, FAMILIES, Family
-from costwarden.metrics.cloud import charge_column, scope_values
+from costwarden.metrics.cloud import charge_column, in_scope, scope_values
 from costwarden.metrics.page import Collector
 from costwarden.metrics.settings import CloudBudget
-from costwarden.model import ALLOCATED, from_micros
+from costwarden.model import from_micros
 
 WEEKS = 4
 """Same weekdays before the newest day that a provider's cost is held against; at least 3 of them must be known."""
@@ -28,6 +27,8 @@ FEWEST = 3
 FEWEST_OF_SERVICES = 4
 
 Days = dict[date, float]
+ScopedCost = tuple[date, str, Labels, float]
+"""Day, charge category, values of `CLOUD_SCOPE`, dollars."""
 
 
 class Baselines:
@@ -62,11 +63,11 @@ class Baselines:
         forecasts: dict[Labels, Forecast | None] = {
             (name,): month_end(days, newest[name], today) for name, days in providers.items() if name in newest
         }
-        yield from _forecast_samples("cloud_cost_forecast", forecasts)
+        yield from forecast_samples("cloud_cost_forecast", forecasts)
         of_budgets: dict[Labels, Forecast | None] = {
             (budget.name, *scope_values(budget)): _of_budget(budget, scopes, newest, today) for budget in self._budgets
         }
-        yield from _forecast_samples("cloud_budget_forecast", of_budgets)
+        yield from forecast_samples("cloud_budget_forecast", of_budgets)
         yield FAMILIES["costwarden_source_provider_info"], [(pair, 1.0) for pair in sources]
 
     def _services(self, connection: Connection, newest: Mapping[str, date], today: date) -> dict[tuple[str, str], Days]:
@@ -81,9 +82,10 @@ class Baselines:
             services[provider, service][date.fromisoformat(day)] = float(cost)
         return services
 
-    def _scopes(self, connection: Connection, today: date) -> list[tuple[Any, ...]]:
+    def _scopes(self, connection: Connection, today: date) -> list[ScopedCost]:
         columns = ["charge_date", "charge_category", *(charge_column(label) for label in CLOUD_SCOPE)]
-        return breakdown(connection, self._basis, columns, first=latest_bill_begins(today), last=today, allocated=True)
+        rows = breakdown(connection, self._basis, columns, first=latest_bill_begins(today), last=today, allocated=True)
+        return [(date.fromisoformat(day), category, tuple(values), float(cost)) for day, category, *values, cost in rows]
 
 
 def _by_provider(services: Mapping[tuple[str, str], Days]) -> dict[str, Days]:
@@ -130,14 +132,13 @@ def _services_samples(services: Mapping[tuple[str, str], Days], newest: Mapping[
     yield FAMILIES["cloud_service_cost_deviation_usd"], deviations
 
 
-def _of_budget(budget: CloudBudget, rows: Iterable[tuple[Any, ...]], newest: Mapping[str, date], today: date) -> Forecast | None:
+def _of_budget(budget: CloudBudget, rows: Iterable[ScopedCost], newest: Mapping[str, date], today: date) -> Forecast | None:
     """The sum of the forecasts of the providers in the scope of `budget`: their bills are of different age."""
     scope = scope_values(budget)
     providers: dict[str, Days] = defaultdict(lambda: defaultdict(float))
-    for day, category, *values, cost in rows:
-        counted_elsewhere = not scope[0] and category == ALLOCATED
-        if not counted_elsewhere and all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True)):
-            providers[values[0]][date.fromisoformat(day)] += float(cost)
+    for day, category, values, cost in rows:
+        if in_scope(scope, values, category):
+            providers[values[0]][day] += cost
     forecasts = [month_end(days, newest[name], today) for name, days in providers.items() if name in newest]
     # Half a forecast would be a low one.
     if not forecasts or None in forecasts:
@@ -145,7 +146,8 @@ def _of_budget(budget: CloudBudget, rows: Iterable[tuple[Any, ...]], newest: Map
     return sum((found for found in forecasts if found is not None), Forecast(0.0, 0.0))
 
 
-def _forecast_samples(name: str, forecasts: dict[Labels, Forecast | None]) -> Iterator[tuple[Family, list[Sample]]]:
+def forecast_samples(name: str, forecasts: Mapping[Labels, Forecast | None]) -> Iterator[tuple[Family, list[Sample]]]:
+    """The families `{name}_usd`, `_lower_usd` and `_upper_usd`, without what is None."""
     known = {labels: forecast for labels, forecast in forecasts.items() if forecast is not None}
     yield FAMILIES[f"{name}_usd"], [(labels, forecast.cost) for labels, forecast in known.items()]
     yield FAMILIES[f"{name}_lower_usd"], [(labels, forecast.lower) for labels, forecast in known.items()]

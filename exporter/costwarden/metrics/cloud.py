@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from costwarden.analytics.forecast import latest_bill_begins
+from costwarden.analytics.forecast import days_of_month, latest_bill_begins
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import breakdown
 from costwarden.ledger.figures import bills_version, costs_by_month, newest_days
@@ -119,11 +119,11 @@ def by_month(rows: Iterable[tuple[Any, ...]], today: date, months_kept: int) -> 
     What had cost in the previous month has a figure for the current one, if only 0, so that a budget's utilisation starts at 0 and
     not at nothing.
     """
-    first = today.replace(day=1)
+    first, _ = days_of_month(today)
     current, previous = _month(first), _month(first - _ONE_DAY)
     oldest = first
     for _ in range(months_kept - 1):
-        oldest = (oldest - _ONE_DAY).replace(day=1)
+        oldest, _ = days_of_month(oldest - _ONE_DAY)
     names = {current: "current", previous: "previous"}
     costs: Costs = defaultdict(Decimal)
     for provider, month, *labels, cost in rows:
@@ -138,10 +138,6 @@ def _month(day: date) -> str:
     return f"{day:%Y-%m}"
 
 
-def _next_month(first: date) -> date:
-    return (first + timedelta(days=31)).replace(day=1)
-
-
 def _samples(costs: Costs, prefix: str) -> list[Sample]:
     return [(labels, float(cost)) for labels, cost in costs.items() if cloud_prefix(labels[0]) == prefix]
 
@@ -149,17 +145,12 @@ def _samples(costs: Costs, prefix: str) -> list[Sample]:
 def cloud_budgets_spent(
     connection: Connection, basis: str, budgets: Sequence[CloudBudget], today: date
 ) -> list[tuple[CloudBudget, Decimal]]:
-    """What each budget's scope has cost in the calendar month of `today`, in dollars.
-
-    What one provider allocates and another one bills (`model.ALLOCATED`) counts where the scope names the former; everywhere else it would
-    count twice.
-    """
+    """What each budget's scope has cost in the calendar month of `today`, in dollars."""
     if not budgets:
         return []
-    first = today.replace(day=1)
-    last = _next_month(first) - _ONE_DAY
+    first, end = days_of_month(today)
     columns = [*(charge_column(label) for label in CLOUD_SCOPE), "charge_category"]
-    rows = breakdown(connection, basis, columns, first=first, last=last, allocated=True)
+    rows = breakdown(connection, basis, columns, first=first, last=end - _ONE_DAY, allocated=True)
     return [(budget, _matching(rows, scope_values(budget))) for budget in budgets]
 
 
@@ -168,13 +159,21 @@ def scope_values(budget: CloudBudget) -> Labels:
     return tuple([getattr(budget.scope, label) for label in CLOUD_SCOPE])
 
 
+def in_scope(scope: Labels, values: Sequence[str], category: str) -> bool:
+    """Whether a charge with these `values` of `CLOUD_SCOPE` counts towards a budget on `scope`.
+
+    What one provider allocates and another one bills (`model.ALLOCATED`) counts where the scope names the former; everywhere else it would
+    count twice.
+    """
+    counted_elsewhere = not scope[0] and category == ALLOCATED
+    return not counted_elsewhere and all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True))
+
+
 def _matching(rows: Iterable[tuple[Any, ...]], scope: Labels) -> Decimal:
     """The sum of rows (*CLOUD_SCOPE, charge category, dollars)."""
     total = Decimal(0)
-    of_any_provider = not scope[0]
     for *values, category, cost in rows:
-        counted_elsewhere = of_any_provider and category == ALLOCATED
-        if not counted_elsewhere and all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True)):
+        if in_scope(scope, values, category):
             total = EXACT.add(total, cost)
     return total
 
