@@ -42,6 +42,12 @@ def from_nanos(nanos: int) -> Decimal:
     return Decimal(f"{'-' if nanos < 0 else ''}{whole}.{rest:09d}".rstrip("0").rstrip("."))
 
 
+def dollars(amount: Decimal) -> str:
+    """$1,234.50: at least two decimal places, and all that the amount has."""
+    places = max(2, -int(amount.as_tuple().exponent)) if amount.is_finite() else 2
+    return f"{'-' if amount < 0 else ''}${abs(amount):,.{places}f}"
+
+
 def exact_sum(amounts: "list[Decimal]") -> Decimal:
     """The sum of `amounts` to the last digit; raises `decimal.Inexact` rather than round."""
     with localcontext(EXACT):

@@ -107,7 +107,7 @@ def test_over_budget_is_429_with_what_to_do_next(server, exact, problem_of):
         "type": "urn:costwarden:budget_exceeded",
         "title": "AI Budget Exceeded",
         "status": 429,
-        "detail": "this call may cost $0.2; budget `tenant_id=acme/month` has $0.9 of $1 committed",
+        "detail": "this call may cost $0.20; budget `tenant_id=acme/month` has $0.90 of $1.00 committed",
         "error": "AI Budget Exceeded",
         "allowed": False,
         "reason": "budget_exceeded",
@@ -199,7 +199,7 @@ def test_quantities_that_nobody_can_mean_are_refused_before_they_break_the_ledge
     for path in ("check", "track"):
         answer = server.post(f"/api/ai-budget/{path}", {"tenant_id": "acme", "model": "painter", "images": 10**10})
         problem = problem_of(answer, 422, "invalid_request")
-        assert problem["detail"] == "these quantities cost $10000000000; a call above $1000000 is taken for a mistake"
+        assert problem["detail"] == "these quantities cost $10,000,000,000.00; a call above $1,000,000 is taken for a mistake"
     assert server.get("/api/ai-budget/tenant/acme").json()["total_usage_usd"] == 0
 
 

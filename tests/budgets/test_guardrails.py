@@ -129,7 +129,7 @@ def test_an_emergency_stop_refuses_everybody_until_it_is_lifted_and_stays_lifted
     with desk.ledger.read() as connection:
         entries = {entry["action"]: entry for entry in list_audit(connection)}
     assert entries["guardrail_breached"]["actor"] == entries["emergency_stop"]["actor"] == "guardrail:daily"
-    assert "the guardrail `daily` was breached: $10.5 spent, threshold $10 (daily_cost)" in entries["emergency_stop"]["after"]
+    assert "the guardrail `daily` was breached: $10.50 spent, threshold $10.00 (daily_cost)" in entries["emergency_stop"]["after"]
     desk.restart()
     assert desk.check("0.1").reason == "emergency_stop"
     desk.watch = GuardrailWatch(desk.ledger, desk.engine.suspend, [guardrail(actions=["emergency_stop"])], desk.zone, lambda: desk.now)

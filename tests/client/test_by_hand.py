@@ -92,7 +92,7 @@ def test_a_call_beyond_the_budget_is_refused_before_the_block(budget: Budget, co
         with budget.call(model="plain", estimated_input_tokens=101, estimated_output_tokens=0):
             pytest.fail("the block ran")
 
-    with pytest.raises(BudgetExceeded, match=r"this call may cost \$0\.000101; budget .* has \$0 of \$0\.0001 committed") as caught:
+    with pytest.raises(BudgetExceeded, match=r"this call may cost \$0\.000101; budget .* has \$0\.00 of \$0\.0001 committed") as caught:
         block()
     assert caught.value.reason == "budget_exceeded"
     assert BudgetExceeded.of(caught.value) is caught.value

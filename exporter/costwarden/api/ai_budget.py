@@ -22,7 +22,7 @@ from costwarden.budgets.store import BudgetIsConfigured
 from costwarden.budgets.tiers import UnknownTier
 from costwarden.ledger import LedgerUnavailable
 from costwarden.metrics.counts import Counts
-from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, from_micros, from_nanos
+from costwarden.model import DIMENSIONS, MICROS_PER_SECOND, dollars, from_micros, from_nanos
 from costwarden.pricing.price_book import UnknownPrice
 
 WARNING: Headers = ((b"x-ai-budget-warning", b"true"),)
@@ -180,8 +180,8 @@ class AiBudgetApi:
             headers = (*WARNING, (b"retry-after", b"%d" % wait))
             more = {"reset_date": _time(decision.resets_at), "retry_after_seconds": wait}
         detail = (
-            f"this call may cost ${from_nanos(decision.estimate):f}; budget `{budget.budget}` has ${from_nanos(committed):f} of"
-            f" ${from_nanos(budget.limit):f} committed"
+            f"this call may cost {dollars(from_nanos(decision.estimate))}; budget `{budget.budget}` has {dollars(from_nanos(committed))} of"
+            f" {dollars(from_nanos(budget.limit))} committed"
         )
         denied_by: dict[str, Any] = {
             "budget": budget.budget,
@@ -195,7 +195,7 @@ class AiBudgetApi:
         if not caller.sees(budget.scope[DIMENSIONS.index("tenant_id")]):
             # What others have spent is not for this caller.
             denied_by = {"scope": "shared"}
-            detail = f"this call may cost ${from_nanos(decision.estimate):f}, more than a budget has left that is shared with others"
+            detail = f"this call may cost {dollars(from_nanos(decision.estimate))}, more than a budget has left that is shared with others"
         return Problem(
             429,
             "budget_exceeded",

@@ -20,7 +20,7 @@ from costwarden.ledger import Connection, Ledger, LedgerUnavailable
 from costwarden.ledger.audit import append_audit
 from costwarden.ledger.guardrails import Breach, newest_breach, newest_breaches, record_breach
 from costwarden.ledger.usage import spend_between
-from costwarden.model import MICROS_PER_SECOND, from_nanos, to_nanos
+from costwarden.model import MICROS_PER_SECOND, dollars, from_nanos, to_nanos
 
 SECONDS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
 """How long trailing windows are."""
@@ -154,7 +154,8 @@ class GuardrailWatch:
         append_audit(connection, at=now, actor=actor, action="guardrail_breached", subject=guardrail.name, after=breach)
         if "emergency_stop" in guardrail.actions:
             spent, threshold = from_nanos(figure.spent), from_nanos(figure.threshold)
-            reason = f"the guardrail `{guardrail.name}` was breached: ${spent:f} spent, threshold ${threshold:f} ({guardrail.metric})"
+            figures = f"{dollars(spent)} spent, threshold {dollars(threshold)} ({guardrail.metric})"
+            reason = f"the guardrail `{guardrail.name}` was breached: {figures}"
             self._stop(connection, "", reason=reason, actor=actor, run_id="")
         return breach
 

@@ -41,6 +41,7 @@ from costwarden.model import (
     NANOS_PER_USD,
     TOKEN_CLASSES,
     Usage,
+    dollars,
     from_nanos,
     round_to_nanos,
     to_micros,
@@ -342,7 +343,7 @@ def _fill_in(usage: Usage, response: bytes) -> None:
 
 def _plausible(cost: int) -> None:
     if cost > MOST_USD_PER_CALL * NANOS_PER_USD:
-        raise ValueError(f"these quantities cost ${from_nanos(cost):f}; a call above ${MOST_USD_PER_CALL} is taken for a mistake")
+        raise ValueError(f"these quantities cost {dollars(from_nanos(cost))}; a call above ${MOST_USD_PER_CALL:,} is taken for a mistake")
 
 
 def _timestamp(text: str, now: int) -> int:

@@ -11,11 +11,11 @@ import click
 
 from costwarden.cli.attribution_try import try_rules
 from costwarden.cli.breakdown import month_days
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table
+from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json, print_table
 from costwarden.ledger.attribution import attributed_costs
 from costwarden.metrics.attribution import TARGETS, Coverage, month_bounds
 from costwarden.metrics.attribution import coverage as coverage_of
-from costwarden.model import exact_sum, from_micros
+from costwarden.model import dollars, exact_sum, from_micros
 
 SPENDERS = ("provider", "account", "service")
 """What unattributed spend is listed by; their columns follow."""

@@ -13,14 +13,14 @@ import click
 import msgspec
 from pydantic import ValidationError
 
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
+from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.config import Config, ConfigError, reveal
 from costwarden.ledger import Ledger
 from costwarden.ledger.attribution import TAGGABLE
 from costwarden.ledger.charges import breakdown
 from costwarden.ledger.figures import source_states
 from costwarden.metrics.attribution import TARGETS, coverage
-from costwarden.model import EXACT, Charge, exact_sum, from_micros
+from costwarden.model import EXACT, Charge, dollars, exact_sum, from_micros
 from costwarden.sources import Failed, Read, SourceError, Window
 from costwarden.sources.attribution import value_before_and_after
 from costwarden.sources.settings import AttributionSettings, DailySchedule, SourceSettings

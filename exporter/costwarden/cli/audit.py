@@ -7,9 +7,9 @@ import click
 import msgspec
 
 from costwarden.api.routes import time_answer
-from costwarden.cli.options import config_option, dollars, load, open_ledger, print_csv, print_json, print_table
+from costwarden.cli.options import config_option, load, open_ledger, print_csv, print_json, print_table
 from costwarden.ledger.audit import list_audit
-from costwarden.model import from_nanos
+from costwarden.model import dollars, from_nanos
 
 _NANOS = ("limit", "spent", "cost", "estimate", "settled")
 """What the audit log keeps in nano-dollars."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
+from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import breakdown as break_down
 from costwarden.ledger.figures import newest_days
-from costwarden.model import ALLOCATED, exact_sum, from_micros
+from costwarden.model import ALLOCATED, dollars, exact_sum, from_micros
 
 BY = {
     "provider": "provider_name",

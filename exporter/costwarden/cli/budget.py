@@ -18,7 +18,6 @@ from costwarden.cli.options import (
     ACTOR,
     check_reason,
     config_option,
-    dollars,
     format_option,
     load,
     now,
@@ -28,7 +27,7 @@ from costwarden.cli.options import (
     print_table,
     reason_option,
 )
-from costwarden.model import DIMENSIONS, from_nanos
+from costwarden.model import DIMENSIONS, dollars, from_nanos
 
 
 @click.group()

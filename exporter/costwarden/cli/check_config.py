@@ -10,9 +10,10 @@ from urllib.parse import unquote, urlsplit
 import click
 import yaml
 
-from costwarden.cli.options import config_option, dollars, load
+from costwarden.cli.options import config_option, load
 from costwarden.cli.sources import predictions
 from costwarden.config import Config, ConfigError, check_secrets, receiver_mistakes, source_secret_mistakes
+from costwarden.model import dollars
 
 _CENT = Decimal("0.01")
 
@@ -67,7 +68,7 @@ def _predicted(config: Config) -> Iterator[str]:
     for name, predicted in found:
         a_day = predicted.a_day * predicted.usd_each
         yield (
-            f"{name}: about {predicted.a_day.quantize(Decimal('0.1')):f} {predicted.what} a day at ${predicted.usd_each:f}, "
+            f"{name}: about {predicted.a_day.quantize(Decimal('0.1')):f} {predicted.what} a day at {dollars(predicted.usd_each)}, "
             f"{dollars(a_day.quantize(_CENT))} a day, {dollars((a_day * 30).quantize(_CENT))} in 30 days; "
             f"at most {dollars(limits[name])} a day (`daily_request_limit_usd`)"
         )

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from costwarden.api.routes import time_answer
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json
+from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json
 from costwarden.config import Config
 from costwarden.ledger.sinks import busiest_operations, read_sink
-from costwarden.model import from_nanos
+from costwarden.model import dollars, from_nanos
 from costwarden.sinks.cloudwatch import SINK
 from costwarden.sinks.cloudwatch_artifacts import Change, apply_change, find_changes, left_over
 from costwarden.sinks.settings import METRIC_MONTH_USD, CloudwatchSettings

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +149,3 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         # A pipe has no width: nothing may be cut or folded on its way to grep.
         console = Console(width=max(200, 40 * len(columns)))
     console.print(table)
-
-
-def dollars(amount: Decimal) -> str:
-    """$1,234.50: at least two decimal places, and all that the amount has."""
-    places = max(2, -int(amount.as_tuple().exponent)) if amount.is_finite() else 2
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{places}f}"

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from costwarden.budgets.engine import Engine
-from costwarden.cli.options import ACTOR, config_option, dollars, load, now, open_ledger, print_csv, print_json, print_table, printable
-from costwarden.model import exact_sum, from_micros, from_nanos
+from costwarden.cli.options import ACTOR, config_option, load, now, open_ledger, print_csv, print_json, print_table, printable
+from costwarden.model import dollars, exact_sum, from_micros, from_nanos
 from costwarden.reconciliation.apply import Applied, Reconciler, Wish
 from costwarden.reconciliation.lines import Day, capture_ratio, finding, split_residual, tokens
 from costwarden.reconciliation.reading import LeftOut, Reconciliation, read_reconciliation

@@ -12,11 +12,11 @@ import click
 import msgspec
 
 from costwarden.budgets.engine import Engine
-from costwarden.cli.options import ACTOR, config_option, dollars, format_option, load, now, open_engine, print_json, print_table
+from costwarden.cli.options import ACTOR, config_option, format_option, load, now, open_engine, print_json, print_table
 from costwarden.ledger import Connection, Ledger
 from costwarden.ledger.audit import append_audit
 from costwarden.ledger.corrections import recorded_corrections, recorded_usage
-from costwarden.model import from_micros, from_nanos, to_micros
+from costwarden.model import dollars, from_micros, from_nanos, to_micros
 from costwarden.pricing import PriceBook, PriceRefresh, RefreshError
 from costwarden.pricing.rerating import Rerated, Rerating
 

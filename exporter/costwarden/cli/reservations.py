@@ -13,7 +13,6 @@ from costwarden.cli.options import (
     ACTOR,
     check_reason,
     config_option,
-    dollars,
     format_option,
     load,
     now,
@@ -24,7 +23,7 @@ from costwarden.cli.options import (
     reason_option,
 )
 from costwarden.ledger.budgets import RESERVATION_COLUMNS, list_reservations
-from costwarden.model import DIMENSIONS, from_nanos
+from costwarden.model import DIMENSIONS, dollars, from_nanos
 
 
 @click.group()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from costwarden.cli.options import config_option, dollars, has_ledger, load, now, open_ledger, printable
+from costwarden.cli.options import config_option, has_ledger, load, now, open_ledger, printable
 from costwarden.config import Config, ConfigError, reveal
 from costwarden.ledger import Ledger
 from costwarden.ledger.charges import read_parts
-from costwarden.model import from_nanos
+from costwarden.model import dollars, from_nanos
 from costwarden.sources import Requests, SourceError, Surroundings, open_source
 from costwarden.sources.settings import DailySchedule, SourceSettings
 from costwarden.sync import BeingRead, Reading, backfill, open_for_ledger

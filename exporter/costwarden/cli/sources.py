@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from costwarden.api.routes import time_answer
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
+from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.config import Config
 from costwarden.ledger import Connection
 from costwarden.ledger.charges import count_rejected, read_parts
 from costwarden.ledger.figures import source_states
 from costwarden.ledger.reading import paid_on
-from costwarden.model import MICROS_PER_SECOND, from_micros, from_nanos
+from costwarden.model import MICROS_PER_SECOND, dollars, from_micros, from_nanos
 from costwarden.sources.settings import PredictedRequests, SourceSettings
 
 _COLUMNS = (

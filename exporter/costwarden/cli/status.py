@@ -11,7 +11,7 @@ from costwarden.api.routes import time_answer
 from costwarden.budgets.rules import period_bounds
 from costwarden.budgets.status import budget_statuses
 from costwarden.cli.budget import BUDGET_COLUMNS, budget_row
-from costwarden.cli.options import config_option, dollars, format_option, load, now, open_ledger, print_json, print_table, printable
+from costwarden.cli.options import config_option, format_option, load, now, open_ledger, print_json, print_table, printable
 from costwarden.cli.sources import is_trouble, source_answers
 from costwarden.ledger.budgets import read_suspended
 from costwarden.ledger.charges import breakdown
@@ -19,7 +19,7 @@ from costwarden.ledger.remediation import queue_lengths
 from costwarden.ledger.usage import spend_between
 from costwarden.metrics.cloud import cloud_budgets_spent
 from costwarden.metrics.settings import CloudBudget
-from costwarden.model import DIMENSIONS, exact_sum, from_micros, from_nanos
+from costwarden.model import DIMENSIONS, dollars, exact_sum, from_micros, from_nanos
 
 TIGHTEST = 10
 """Budgets that the text shows; `costwarden budget list` has them all."""

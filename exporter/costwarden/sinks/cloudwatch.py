@@ -18,7 +18,7 @@ import structlog
 from costwarden.ledger import Ledger, LedgerUnavailable
 from costwarden.ledger.sinks import busiest_operations, minute_costs, move_sink, note_sink, pay_sink, read_sink
 from costwarden.ledger.usage import usage_cursor
-from costwarden.model import from_micros, from_nanos, to_nanos
+from costwarden.model import dollars, from_micros, from_nanos, to_nanos
 from costwarden.sinks.metric_data import metric_data, requests_of
 from costwarden.sinks.settings import REQUEST_USD, CloudwatchSettings
 from costwarden.sources.aws_session import AwsSession, in_words
@@ -204,6 +204,6 @@ class CloudwatchSink:
         already = self._ledger.write(partial(pay_sink, sink=SINK, day=day, cost=cost, limit=limit))
         if already is not None:
             raise RequestLimitReached(
-                f"the requests of {day} have cost ${from_nanos(already):f} of at most ${from_nanos(limit):f} "
+                f"the requests of {day} have cost {dollars(from_nanos(already))} of at most {dollars(from_nanos(limit))} "
                 "(`cloudwatch.daily_request_limit_usd`); the rest is sent tomorrow (UTC)"
             )

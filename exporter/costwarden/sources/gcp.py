@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
-from costwarden.model import from_nanos
+from costwarden.model import dollars, from_nanos
 from costwarden.sources import Change, Failed, Gone, KnownPart, SourceError, Stated, Surroundings, Window, read_of
 from costwarden.sources.attribution import Attribution
 from costwarden.sources.currency import Rates
@@ -69,7 +69,7 @@ class GcpSource:
         allowed = "more than" if estimate.billed > settings.maximum_bytes_billed else "at most"
         yield (
             f"{settings.table} ({settings.kind} export) can be read: the first query reads {estimate.processed:,} bytes, for "
-            f"${from_nanos(estimate.nanos):f}; {allowed} the {settings.maximum_bytes_billed:,} of `maximum_bytes_billed`."
+            f"{dollars(from_nanos(estimate.nanos))}; {allowed} the {settings.maximum_bytes_billed:,} of `maximum_bytes_billed`."
         )
         if not settings.budgets:
             return

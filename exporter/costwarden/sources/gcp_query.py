@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from costwarden.model import EXACT, from_nanos
+from costwarden.model import EXACT, dollars, from_nanos
 from costwarden.sources.gcp_clients import MISSING_LIBRARY, REQUEST_SECONDS, RETRY_SECONDS, Calls, gcp_credentials
 from costwarden.sources.gcp_export import TEXTS, ExportQuery, Line
 from costwarden.sources.requests import Requests, SourceError
@@ -101,8 +101,9 @@ class ExportReader:
         limit = self._settings.maximum_bytes_billed
         if estimate.billed > limit:
             raise SourceError(
-                f"{self._settings.table}: the query would read {estimate.billed:,} bytes (${from_nanos(estimate.nanos):f}), more than "
-                f"`maximum_bytes_billed` allows ({limit:,}); it was not made: raise the limit, or lower `history_days` and `reread_days`"
+                f"{self._settings.table}: the query would read {estimate.billed:,} bytes ({dollars(from_nanos(estimate.nanos))}), more "
+                f"than `maximum_bytes_billed` allows ({limit:,}); it was not made: raise the limit, or lower `history_days` and "
+                "`reread_days`"
             )
         # The request that starts the job bears its price. A repeated one names the same job, which runs once. It may not read more than was
         # paid for: where the table has grown since the dry run, BigQuery refuses it, and the next refresh asks again.

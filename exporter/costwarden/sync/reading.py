@@ -7,7 +7,7 @@ import msgspec
 
 from costwarden.ledger import Ledger
 from costwarden.ledger.reading import find_answer, keep_answer, pay_request
-from costwarden.model import MICROS_PER_SECOND, from_micros, from_nanos, to_nanos
+from costwarden.model import MICROS_PER_SECOND, dollars, from_micros, from_nanos, to_nanos
 from costwarden.settings import Secret
 from costwarden.sources import RequestLimitReached, Requests, Source, Surroundings, open_source
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, SourceSettings
@@ -66,8 +66,8 @@ def open_for_ledger(
         already = ledger.write(partial(pay_request, source=settings.name, day=day, cost=cost, limit=limit))
         if already is not None:
             raise RequestLimitReached(
-                f"the requests of {day} have cost ${from_nanos(already):f} of at most ${from_nanos(limit):f} "
-                f"(`daily_request_limit_usd`), and the next would cost ${from_nanos(cost):f}; the figures stay until tomorrow (UTC)"
+                f"the requests of {day} have cost {dollars(from_nanos(already))} of at most {dollars(from_nanos(limit))} "
+                f"(`daily_request_limit_usd`), and the next would cost {dollars(from_nanos(cost))}; the figures stay until tomorrow (UTC)"
             )
         paid.append(cost)
 
@@ -89,7 +89,7 @@ def open_to_compare(
     costs money raises `RequestLimitReached`."""
 
     def refuse(cost: int) -> None:
-        raise RequestLimitReached(f"no answer is kept that would do, and to ask costs ${from_nanos(cost):f} a request")
+        raise RequestLimitReached(f"no answer is kept that would do, and to ask costs {dollars(from_nanos(cost))} a request")
 
     requests = Requests(refuse, _KeptAnswers(ledger, settings.name, now, now, keeps=False))
     return Reading(open_source(settings, attribution, rates, Surroundings(reveal, requests)), requests, [])
