@@ -113,6 +113,16 @@ def test_the_last_answer_of_a_connection_arrives_before_it_is_closed(connection,
     assert read(connection, 1 << 30).endswith(body)
 
 
+def test_a_connection_that_idles_outlives_the_default_of_5_seconds(connection):
+    connection.sendall(request("/nothing"))
+    assert read(connection, 27) == b"HTTP/1.1 204 No Content\r\n\r\n"
+    connection.settimeout(6)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    connection.sendall(request("/nothing"))
+    assert read(connection, 27) == b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
 def test_what_is_no_request_is_told_so(connection):
     connection.sendall(b"nonsense\r\n\r\n")
     assert read(connection, 1 << 30).startswith(b"HTTP/1.1 400 Bad Request\r\n")

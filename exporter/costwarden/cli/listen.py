@@ -7,6 +7,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+KEEP_ALIVE_SECONDS = 620
+"""An idle connection is kept for longer than clients (httpx: 5 s) and load balancers (AWS: 60 s, Google: 600 s) keep it. Closed first by
+the server, it would take a request with it that is on its way; all of what came while the server stood still, for uvloop looks at its timers
+before it reads."""
+
 
 class CannotListen(Exception):
     """The address is taken or not this machine's; the message says what to set."""
@@ -87,6 +92,7 @@ def uvicorn_config(app: Any) -> uvicorn.Config:
         app,
         loop="uvloop",
         http=WholeAnswers,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ws="none",
         proxy_headers=False,
         server_header=False,

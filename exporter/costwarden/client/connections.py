@@ -7,7 +7,7 @@ from collections import deque
 from urllib.parse import urlsplit
 
 IDLE_SECONDS = 4.0
-"""uvicorn closes an idle connection after 5 s: ours goes first, so that no request meets a closing one."""
+"""Ours goes before the server, or what is between, may close it, so that no request meets a closing one."""
 
 
 class Unreachable(Exception):
