@@ -24,7 +24,7 @@ DIVISORS = {
     "costwarden_source_requests_total": "a source that has made no request has spent nothing on them: 0/0 is no number, and silent",
     "budget:ai_budget_period_start_timestamp_seconds:max": "a period has a length, and what is left of it is above 0",
     "global:utc_month_seconds:max": "in the last second of a month nothing is left to burn in",
-    "provider:cloud_cost_previous_day_usd:sum": "a cloud that had cost nothing the day before has grown without bound",
+    "job_provider:cloud_cost_previous_day_usd:sum": "a cloud that had cost nothing the day before has grown without bound",
     "kube_pod_container_resource_requests": "a pod that requests 0 of CPU has no container left to divide",
 }
 """Series that an alert divides by, which can be 0, and where that is meant."""

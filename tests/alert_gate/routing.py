@@ -39,7 +39,9 @@ def inhibition_faults(rules: list[Any], alerts: Mapping[str, Any], labels: Mappi
             if not fit:
                 yield f"inhibits by {rule[side]}, which no alert matches"
             sides.append(fit)
+        # Where the targets are not named, what lacks a label is left alone: an alert of no job is of none that is down.
+        named = any(matcher.startswith(("alertname =", "alertname=")) for matcher in rule["target_matchers"])
         for label in rule.get("equal", []):
-            for name in sorted(sides[0] | sides[1]):
+            for name in sorted(sides[0] | sides[1] if named else sides[0]):
                 if label not in labels[name]:
                     yield f"wants {label} equal, which {name} never has"

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+import promql_parser
 from promql import Labels, Series, read
 
 # A label is part of an alert's identity: with a value in it, every evaluation would end one alert and begin another.
@@ -23,10 +24,11 @@ def faults(labels: Mapping[str, str], annotations: Mapping[str, str], known: Lab
         yield "has a template in the annotation condition, which a table shows as it is"
     for annotation, text in annotations.items():
         for action in re.findall(r"{{-?(.*?)-?}}", text, re.DOTALL):
-            yield from (f"{fault} in the annotation {annotation}" for fault in _action_faults(action, series))
+            of_a_job = known is not None and "job" in known
+            yield from (f"{fault} in the annotation {annotation}" for fault in _action_faults(action, series, of_a_job))
 
 
-def _action_faults(action: str, series: Series) -> Iterator[str]:
+def _action_faults(action: str, series: Series, of_a_job: bool) -> Iterator[str]:
     found = list(_QUERIES.finditer(action))
     if len(found) != len(re.findall(r"\bquery\b", action)):
         yield "asks a query that nobody can read before it runs"
@@ -39,4 +41,24 @@ def _action_faults(action: str, series: Series) -> Iterator[str]:
             yield "writes a label into a query without %q, which quotes it"
             continue
         # No letters: what stands there in the end may be any value.
-        yield from (f"asks what {fault}" for fault in read(expression.replace("%q", '"…"').replace("%%", "%"), series).faults)
+        expression = expression.replace("%q", '"…"').replace("%%", "%")
+        reading = read(expression, series)
+        yield from (f"asks what {fault}" for fault in reading.faults)
+        if of_a_job and not reading.faults:
+            yield from (
+                f"asks for {name} of any job, and may tell the figure of another costwarden" for name in _of_any_job(expression, series)
+            )
+
+
+def _of_any_job(expression: str, series: Series) -> list[str]:
+    """The series that a query asks for whichever job has them."""
+    found: list[str] = []
+
+    def visit(node: object) -> bool:
+        selector = node.vector_selector if isinstance(node, promql_parser.MatrixSelector) else node
+        if isinstance(selector, promql_parser.VectorSelector) and "job" in series[selector.name]:
+            found.extend([selector.name] if all(matcher.name != "job" for matcher in selector.matchers.matchers) else [])
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return list(dict.fromkeys(found))

@@ -10,7 +10,7 @@ from typing import Any
 import promql_parser as promql
 
 from promql.shape import Shape, number
-from promql.text import names
+from promql.text import bare, names
 
 _OF_COUNTERS = {"rate", "irate", "increase", "resets"}
 _OF_GAUGES = {"deriv", "delta", "idelta", "predict_linear"}
@@ -58,6 +58,21 @@ def faults(node: Any, arguments: Sequence[Shape]) -> Iterator[str]:
             yield f"adds up the samples of {name}: it counts how often they were scraped"
         if function == "avg_over_time" and _OF_A_PERIOD.search(name) and not daily:
             yield f"averages the samples of {name}, a figure of a whole period: it weighs how often they were scraped"
+
+
+def made_equal(node: Any, arguments: Sequence[Shape]) -> Iterator[str]:
+    """`label_replace` that fills a label in, of series that may differ in it alone: two with the same labels end the whole query."""
+    if node.func.name != "label_replace" or not arguments[0].known:
+        return
+    label, source, pattern = node.args[1].val, node.args[3].val, node.args[4].val
+    if label == source and not pattern and label in arguments[0] and "instance" not in arguments[0] and not _copies(node.args[0], label):
+        yield f"fills in {label} where nothing else tells apart the series that have it and those that lack it: two become one, an error"
+
+
+def _copies(node: Any, label: str) -> bool:
+    inner = bare(node)
+    is_copy = isinstance(inner, promql.Call) and inner.func.name == "label_replace" and inner.args[3].val == label
+    return is_copy and inner.args[1].val != label
 
 
 def short_ranges(node: Any) -> Iterator[str]:

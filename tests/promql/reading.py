@@ -141,7 +141,7 @@ class _Reader:
 
     def _called(self, node: Any) -> Shape:
         arguments = [self.shape(argument) for argument in node.args]
-        self._reading.faults += functions.faults(node, arguments)
+        self._reading.faults += [*functions.faults(node, arguments), *functions.made_equal(node, arguments)]
         self._reading.in_alerts += functions.short_ranges(node)
         return functions.result(node, arguments)
 
@@ -154,7 +154,7 @@ class _Reader:
         if modifier is None:
             labels = inner.labels if sign in _KEEPS_LABELS else frozenset()
         elif modifier.type == promql.AggModifierType.Without:
-            anywhere: Labels = frozenset().union(*(shape.labels for shape in self._series.values()))
+            anywhere: Labels = inner.labels.union(*(shape.labels for shape in self._series.values()))
             # `without` may name what is only sometimes there: a target label, a label that is already gone.
             self._reading.faults += [f"aggregates without {label}, which no series has" for label in sorted(named - anywhere)]
             if len(one := named & _TARGET) == 1 and inner.labels >= _TARGET:

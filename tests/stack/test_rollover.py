@@ -94,6 +94,7 @@ def series() -> Iterator[tuple[str, str, Figure]]:
     yield "ai_spend_monthly_usd", JOB, lambda at: sum(spent(at) for spent in AI_BUDGETS.values())
     yield "ai_spend_monthly_limit_usd", JOB, lambda _: 2000
     yield "costwarden_build_info", f'version="0.1.0",{JOB}', lambda _: 1
+    yield "up", JOB, lambda _: 1
 
 
 def write_samples(path: Path) -> None:
