@@ -5,7 +5,6 @@ beforehand, so that no rule finds its past empty and is fast for that. The floor
 server: `count` of the budgets' limits and of the tenants' windows. `bench_rules.py 10000` says how many tenants.
 """
 
-import itertools
 import re
 import statistics
 import subprocess
@@ -39,6 +38,10 @@ FLOORS = ("count(ai_budget_limit_usd)", "count(ai_token_usage_cost_window_usd)")
 
 JOB = "costwarden"
 
+PERIOD_START = "budget:ai_budget_period_start_timestamp_seconds:max"
+COUNTED = ("ai_budget_denied_checks_total", "ai_budget_hard_limit_reached")
+"""Series of budgets that rules look back at as they were scraped."""
+
 
 class Measured(NamedTuple):
     """Seconds an evaluation takes."""
@@ -59,18 +62,23 @@ def looked_back_at() -> list[float]:
 
 
 def history(tenants: int, now: float, target: dict[str, str]) -> list[str]:
-    """Samples of the budgets at every moment that a rule looks back at, and beside it."""
+    """What rules look back at of each tenant's budget, at every moment that one looks back to, and beside it."""
     moments = sorted({now - back + beside for back in looked_back_at() for beside in (-60.0, 0.0, 60.0) if now - back + beside < now - 5})
-    series: list[tuple[Sample, list[tuple[float, float]]]] = []
-    for sample in budget_samples(tenants, now):
-        name, _, value = sample
+    recorded = {"ai_budget_spent_usd": "budget:ai_budget_used_usd:sum", "ai_budget_period_start_timestamp_seconds": PERIOD_START}
+    by_name: dict[str, list[tuple[Sample, list[tuple[float, float]]]]] = {}
+    for name, labels, value in budget_samples(tenants, now):
+        if name not in {*recorded, *COUNTED}:
+            continue
+        # A recorded series is about the job, and no target of it.
+        of = {"job": target["job"]} if name in recorded else target
         is_spent = name == "ai_budget_spent_usd"
         points = [(at, value * (1 - (now - at) / (0.4 * 30 * 86_400)) if is_spent else value) for at in moments]
-        series.append((sample, points))
+        written = recorded.get(name, name)
+        by_name.setdefault(written, []).append(((written, labels | of, value), points))
     lines: list[str] = []
-    for name, group in itertools.groupby(sorted(series, key=lambda item: item[0][0]), key=lambda item: item[0][0]):
+    for name in sorted(by_name):
         lines.append(f"# TYPE {name} unknown\n")
-        lines += list(openmetrics(group, target))[:-1]
+        lines += list(openmetrics(by_name[name]))[:-1]
     return [*lines, "# EOF\n"]
 
 
@@ -106,7 +114,7 @@ def measure(tenants: int, folder: Path) -> Measured:
         )
         with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
             processes.await_ready("prometheus", lambda: _answers(client))
-            wait_for("a scrape", lambda: _query(client, "count(ai_budget_limit_usd)"), 120)
+            wait_for("a scrape", lambda: _query(client, "count(ai_token_usage_cost_window_usd)"), 120)
             groups, rules = _evaluations(client)
             floors = {question: _timed(client, question) for question in FLOORS}
             series = int(float(_query(client, 'scrape_samples_scraped{job="costwarden"}')[0]["value"][1]))

@@ -91,11 +91,10 @@ def page(samples: Iterable[Sample]) -> bytes:
     return gzip.compress("".join(parts).encode(), 1)
 
 
-def openmetrics(samples: Iterable[tuple[Sample, Iterable[tuple[float, float]]]], target: dict[str, str]) -> Iterator[str]:
-    """Lines for `promtool tsdb create-blocks-from openmetrics`: each series with its (time, value) pairs, as scraped from `target`."""
-    named = ",".join(f'{label}="{value}"' for label, value in target.items())
+def openmetrics(samples: Iterable[tuple[Sample, Iterable[tuple[float, float]]]]) -> Iterator[str]:
+    """Lines for `promtool tsdb create-blocks-from openmetrics`: each series, `job` and all, with its (time, value) pairs."""
     for (name, labels, _), points in samples:
-        text = ",".join([*(f'{label}="{value}"' for label, value in labels.items()), named])
+        text = ",".join(f'{label}="{value}"' for label, value in labels.items())
         yield from (f"{name}{{{text}}} {value!r} {at:.3f}\n" for at, value in points)
     yield "# EOF\n"
 

@@ -42,6 +42,7 @@ PAGES = (
     "docs/client.md",
     "docs/cloudwatch.md",
     "docs/currencies.md",
+    "docs/expectations.md",
     "docs/focus.md",
     "docs/metrics.md",
     "docs/notifier.md",

@@ -1,8 +1,11 @@
 """Baselines and forecast of AI usage, as series."""
 
+import random
+from contextlib import contextmanager
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import event
 
 from costwarden.metrics.ai_baselines import AiBaselines
 
@@ -95,9 +98,9 @@ def test_when_the_clocks_change_people_keep_their_hours(record, series):
             record(begin, tenant_id="acme", cost=30 * USD)
             record(begin + HOUR, tenant_id="acme", cost=USD)
     assert series(nine + HOUR, zone="Europe/Berlin")["ai_cost_expected_hourly_usd"] == {("acme",): 30}
-    # By UTC the hour before it was this one on 16 of 20 weekdays.
+    # By UTC the hour before it was this one on 16 of 20 weekdays; in Berlin nothing was ever used from 8 to 9.
     assert series(nine, zone="UTC")["ai_cost_expected_hourly_usd"] == {("acme",): 30}
-    assert series(nine, zone="Europe/Berlin")["ai_cost_expected_hourly_usd"] == {}
+    assert series(nine, zone="Europe/Berlin")["ai_cost_expected_hourly_usd"] == {("acme",): 0}
 
 
 def test_what_today_has_cost_already_counts_at_once(record, series):
@@ -108,13 +111,88 @@ def test_what_today_has_cost_already_counts_at_once(record, series):
     assert series(NOON + 60_000_000)["ai_spend_forecast_usd"] == {(): 150 - 5 + 105}
 
 
-def test_what_is_over_is_read_again_when_the_hour_turns(record, series):
+def test_what_is_reported_late_counts_at_once(record, series):
     for back in range(28):
         record(NOON - back * DAY, cost=5 * USD)
     assert series()["ai_spend_forecast_usd"] == {(): 150}
-    record(NOON - DAY, cost=100 * USD)  # a late report: yesterday, a Thursday, cost $100 more, and Thursdays $25
-    assert series(NOON + HOUR - 1)["ai_spend_forecast_usd"] == {(): 150}
-    assert series(NOON + HOUR)["ai_spend_forecast_usd"] == {(): 150 + 100 + 2 * 25}
+    # Yesterday cost $100 more: known of the month, and no habit.
+    record(NOON - DAY, cost=100 * USD)
+    assert series(NOON + 1)["ai_spend_forecast_usd"] == {(): 150 + 100}
+    # What is dated ahead counts when its time has come.
+    record(NOON + HOUR, cost=100 * USD)
+    assert series(NOON + 2)["ai_spend_forecast_usd"] == {(): 150 + 100}
+    assert series(NOON + HOUR)["ai_spend_forecast_usd"] == {(): 150 + 100 + 105 - 5}
+
+
+def test_at_hours_that_a_tenant_never_uses_nothing_is_expected_and_its_busiest_hour_is_a_deviation(record, series):
+    for back in range(1, 29):
+        record(NOON - back * DAY - 3 * HOUR, tenant_id="acme", cost=40 * USD)
+        record(NOON - back * DAY - 4 * HOUR, tenant_id="acme", cost=10 * USD)
+    found = series()
+    assert found["ai_cost_expected_hourly_usd"] == {("acme",): 0}
+    assert found["ai_cost_deviation_hourly_usd"] == {("acme",): pytest.approx(40 / 1.2816)}
+
+
+def test_days_of_23_and_of_25_hours_lose_none_and_count_none_twice(record, series):
+    # Berlin's clocks go back on 26 October 2025: that day has 25 hours, each of $2.
+    begin = NOON - 14 * HOUR - 40 * DAY  # 22:00 UTC on 4 October: midnight there
+    for number in range(40 * 24 + 13):
+        record(begin + number * HOUR, cost=2 * USD)
+    # On 14 November at 12:00 UTC: 13 days and 13 hours of November are known, and the 14th is expected to be as its weekday.
+    assert series(zone="Europe/Berlin")["ai_spend_forecast_usd"] == {(): 30 * 24 * 2}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York", "Australia/Lord_Howe"])
+def test_what_is_read_bit_by_bit_is_what_is_read_at_once(ledger, record, series, zone):
+    """Over a midnight, with late reports and new tenants: as a collector that begins with all of it."""
+    chance = random.Random(3)
+    for back in range(1, 29 * 24):
+        record(NOON - back * HOUR, tenant_id=f"tenant-{back % 3}", cost=chance.randrange(50) * USD)
+    now = NOON
+    for step in range(12):
+        now += chance.randrange(1, 4 * HOUR)
+        for _ in range(3):
+            record(now - chance.randrange(3 * DAY), tenant_id=f"tenant-{chance.randrange(4)}", cost=chance.randrange(50) * USD)
+        found = series(now, zone)
+        anew = AiBaselines(ledger.read, ZoneInfo(zone), lambda: now)  # noqa: B023 (called at once)
+        at_once = {family.name: dict(samples) for family, samples in anew.collect()}
+        for name in found:
+            if "forecast" in name:
+                assert found[name] == pytest.approx(at_once[name]), step
+
+
+def test_history_is_read_once_a_day_and_then_only_what_is_new(ledger, record):
+    """Statements on the hourly sums: in the same hour none."""
+    for back in range(1, 29):
+        record(NOON - back * DAY, tenant_id="acme", cost=USD)
+    statements = []
+    now = [NOON]
+
+    @contextmanager
+    def read():
+        with ledger.read() as connection:
+            listener = lambda *args: statements.append(args[2])  # noqa: E731 (to be removed again)
+            event.listen(connection, "before_cursor_execute", listener)
+            try:
+                yield connection
+            finally:
+                event.remove(connection, "before_cursor_execute", listener)
+
+    baselines = AiBaselines(read, ZoneInfo("UTC"), lambda: now[0])
+
+    def statements_of(moment):
+        statements.clear()
+        now[0] = moment
+        list(baselines.collect())
+        return sum("FROM usage_hourly" in statement for statement in statements)
+
+    # History by hour, the first hours, 14 days' dearest hours, and 20 weekdays of two hours.
+    assert statements_of(NOON) == 1 + 1 + 14 + 2 * 20
+    assert statements_of(NOON + HOUR - 1) == 0
+    assert statements_of(NOON + HOUR) == 20
+    # A Saturday has begun, of whose kind there were 8 days; the hour before was a Friday's and is known.
+    assert statements_of(NOON + 11 * HOUR) == 2 * 20
+    assert statements_of(NOON + 12 * HOUR) == 1 + 1 + 14 + 8
 
 
 def test_an_empty_ledger_expects_nothing(series):

@@ -141,3 +141,94 @@ def test_of_a_provider_that_has_billed_nothing_for_two_months_nothing_is_expecte
     # Bills that are a month late are not gone.
     bill(60, lambda _: 1, end=date(2025, 10, 1), provider_name="oracle")
     assert collected()["cloud_cost_forecast_usd"][("oracle",)] == pytest.approx(30)
+
+
+# --- accounts of different age -------------------------------------------------------------------------------------------------
+
+
+def of_account(name):
+    return {"source": name, "billing_account_id": name, "service_name": "EC2"}
+
+
+def test_a_late_account_is_no_cheap_day(bill, collected):
+    # Friday has only the first account's $100 so far. On Thursday both are known: $100 + $60.
+    bill(60, lambda _: 100, **of_account("punctual"))
+    bill(59, lambda _: 60, end=NEWEST - timedelta(days=1), **of_account("late"))
+    found = collected(CloudBudget(name="all", monthly_limit_usd=1))
+    assert found["cloud_service_cost_daily_usd"] == {("aws", "EC2"): 100 + 60}
+    assert found["cloud_service_cost_expected_usd"] == {("aws", "EC2"): 100 + 60}
+    assert found["cloud_cost_weekday_usd"] == {("aws",): 100 + 60}
+    # Each is forecast from its own newest day.
+    assert found["cloud_cost_forecast_usd"] == {("aws",): 30 * (100 + 60)}
+    assert found["cloud_budget_forecast_usd"] == {("all",): 30 * (100 + 60)}
+
+
+def test_an_account_that_has_stopped_fades_from_the_forecast_and_holds_no_day_back(bill, collected):
+    bill(60, lambda _: 100, **of_account("going"))
+    bill(50, lambda _: 60, end=NEWEST - timedelta(days=8), **of_account("stopped"))
+    found = collected()
+    assert found["cloud_service_cost_daily_usd"] == {("aws", "EC2"): 100}
+    # It cost $60 on 6 days of November; of the last four of each weekday on two or three: 18 of 26 to come would be all, 5 is none.
+    assert 30 * 100 + 6 * 60 < found["cloud_cost_forecast_usd"]["aws",] < 30 * 100 + 22 * 60
+
+
+def test_a_new_account_counts_from_its_first_day(bill, collected):
+    bill(60, lambda _: 100, **of_account("old"))
+    bill(2, lambda _: 60, **of_account("new"))
+    assert collected()["cloud_service_cost_daily_usd"] == {("aws", "EC2"): 160}
+
+
+def test_a_late_account_that_is_too_young_for_a_forecast_of_its_own_is_one_with_the_others(bill, collected):
+    bill(60, lambda _: 100, **of_account("old"))
+    # A team that began five days ago, in an account that is a day late.
+    bill(59, lambda _: 60, end=NEWEST - timedelta(days=1), **of_account("late"))
+    bill(30, lambda _: 8, team="web", **of_account("old"))
+    bill(5, lambda _: 1, end=NEWEST - timedelta(days=1), team="web", **of_account("late"))
+    found = collected(CloudBudget(name="web", monthly_limit_usd=100, scope={"team": "web"}))["cloud_budget_forecast_usd"]
+    # $8 a day, and the five days at $1 that are known; as much again at most.
+    assert 30 * 8 + 5 < found["web", "web"] < 30 * (8 + 1)
+
+
+def test_an_account_that_bills_on_the_first_alone_holds_nothing_back_and_is_expected_on_the_next(bill, collected):
+    bill(60, lambda _: 100, **of_account("daily"))
+    for first in (date(2025, 11, 1), date(2025, 10, 1), date(2025, 9, 1)):
+        bill(1, lambda _: 900, end=first, **of_account("monthly"))
+    found = collected()
+    assert found["cloud_service_cost_daily_usd"] == {("aws", "EC2"): 100}
+    assert found["cloud_cost_forecast_usd"] == {("aws",): 30 * 100 + 900}
+    # On 1 December, when the bills end with 30 November: the first as the ones before.
+    bill(16, lambda _: 100, end=date(2025, 11, 30), **of_account("daily"))
+    december = collected(now=to_micros_of(date(2025, 12, 1)))
+    assert december["cloud_cost_forecast_usd"] == {("aws",): 31 * 100 + 900}
+
+
+def test_a_correction_that_comes_late_counts_on_its_day(bill, collected):
+    bill(60, lambda _: 100, **of_account("a"))
+    before = collected()
+    # A refund of three days ago: known of the month, and not expected again.
+    bill(1, lambda _: -250, end=NEWEST - timedelta(days=3), charge_category="Credit", **of_account("a"))
+    after = collected()
+    assert after["cloud_service_cost_daily_usd"] == before["cloud_service_cost_daily_usd"] == {("aws", "EC2"): 100}
+    assert after["cloud_cost_forecast_usd"] == {("aws",): 30 * 100 - 250}
+
+
+def test_sums_of_days_are_exact(bill, collected):
+    for cents in ("0.1", "0.2", "0.3"):
+        bill(62, lambda _, cents=cents: cents, end=date(2025, 11, 1), service_name=cents)
+    # 0.1 + 0.2 + 0.3 is 0.6 in dollars, and 0.6000000000000001 in floats.
+    assert collected(now=to_micros_of(date(2025, 11, 2)))["cloud_cost_month_start_usd"] == {("aws",): 0.6}
+
+
+def test_a_monthly_fee_of_a_service_is_expected_on_its_day(bill, collected):
+    newest = date(2025, 12, 5)
+    bill(80, lambda day: 510 if day.day == 5 else 10, end=newest, service_name="Support")
+    # The fee of 5 October and 5 November; the other Fridays cost $10.
+    found = collected(now=to_micros_of(date(2025, 12, 6)))
+    assert found["cloud_service_cost_daily_usd"] == {("aws", "Support"): 510}
+    assert found["cloud_service_cost_expected_usd"] == {("aws", "Support"): 510}
+
+
+def test_what_a_service_was_paid_once_is_not_expected_of_the_same_day_of_the_next_month(bill, collected):
+    newest = date(2025, 12, 5)
+    bill(80, lambda day: 510 if day == date(2025, 11, 5) else 10, end=newest, service_name="Marketplace")
+    assert collected(now=to_micros_of(date(2025, 12, 6)))["cloud_service_cost_expected_usd"] == {("aws", "Marketplace"): 10}

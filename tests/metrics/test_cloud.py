@@ -121,6 +121,16 @@ def test_the_sum_of_all_months_is_the_sum_of_the_bills(costs, today, months_kept
     )
 
 
+@given(rows, st.dates(date(2022, 1, 1), date(2026, 1, 31)), st.integers(2, 40), st.randoms())
+def test_the_order_of_the_bills_changes_no_month_and_what_is_kept_apart_only_moves_out_of_older(costs, today, months_kept, chance):
+    known = [(*key, cost) for key, cost in costs.items()]
+    found = by_month(known, today, months_kept)
+    chance.shuffle(known)
+    assert by_month(known, today, months_kept) == found
+    more = by_month(known, today, months_kept + 1)
+    assert all(more[key] == cost for key, cost in found.items() if key[1] != "older")
+
+
 def test_a_cost_with_many_digits_is_the_nearest_float_of_the_exact_sum(charge, collected):
     charge("2025-11-01", "0.1")
     charge("2025-11-02", "0.2")
@@ -163,6 +173,24 @@ def test_of_a_provider_that_has_billed_nothing_for_two_months_no_day_is_the_newe
     # Bills that are a month late are not gone.
     charge("2025-10-01", "7", provider_name="gcp")
     assert collected()["gcp_cost_daily_usd"] == {("gcp",): 7}
+
+
+def test_the_newest_complete_day_is_the_newest_that_all_accounts_have(charge, collected):
+    for back in range(1, 20):
+        charge(str(TODAY - timedelta(days=back)), "20", billing_account_id="punctual")
+        charge(str(TODAY - timedelta(days=back + 1)), "10", billing_account_id="late")
+    found = collected()
+    assert found["aws_cost_daily_usd"] == found["aws_cost_previous_day_usd"] == {("aws",): 20 + 10}
+    assert found["aws_cost_daily_timestamp_seconds"] == {("aws",): to_micros_of("2025-11-13") / 1e6}
+    charge("2025-11-14", "15", billing_account_id="late")
+    assert collected()["aws_cost_daily_usd"] == {("aws",): 20 + 15}
+
+
+def test_an_account_that_is_later_than_three_days_holds_no_day_back(charge, collected):
+    for back in range(1, 20):
+        charge(str(TODAY - timedelta(days=back)), "20", source="a")
+        charge(str(TODAY - timedelta(days=back + 4)), "10", source="b")
+    assert collected()["aws_cost_daily_usd"] == {("aws",): 20}
 
 
 def test_what_costs_on_one_of_the_two_days_has_a_figure_for_both(charge, collected):

@@ -3,7 +3,7 @@
 import fcntl
 import sqlite3
 import time
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -104,8 +104,8 @@ class _DecimalSum:
 
     def step(self, text: str | None) -> None:
         if text is not None:
-            with localcontext(EXACT):
-                self._sum += Decimal(text)
+            # Not `localcontext`, which takes as long as the sum: this is called for every charge.
+            self._sum = EXACT.add(self._sum, Decimal(text))
 
     def finalize(self) -> str:
         return str(self._sum)

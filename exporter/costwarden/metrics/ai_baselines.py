@@ -1,26 +1,30 @@
 """What AI usage of the weeks before lets one expect: of a tenant's hour, of this month by its end."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
+from statistics import median
 from zoneinfo import ZoneInfo
 
 from costwarden.analytics.baseline import Expected, expected_of_bursts
-from costwarden.analytics.forecast import month_end
+from costwarden.analytics.forecast import history_begins, month_end
 from costwarden.ledger import Connection
-from costwarden.ledger.usage import usage_hours
+from costwarden.ledger.figures import busiest_hours, first_hours, hours_since
+from costwarden.ledger.usage import Cursor, usage_cursor, usage_hours
 from costwarden.metrics.ai import Read
 from costwarden.metrics.baselines import forecast_samples
-from costwarden.metrics.bounds import Sample
+from costwarden.metrics.bounds import Sample, paced
 from costwarden.metrics.catalogue import FAMILIES, Family
-from costwarden.metrics.page import Collector
+from costwarden.metrics.page import Collector, breathe
 from costwarden.model import MICROS_PER_SECOND, NANOS_PER_USD, from_micros
 
 _HOUR = 3600
 _DAYS = 28
-_HISTORY_HOURS = 24 * (31 + 31 + 1)
-"""From the first of the month before on, which stands for the first of a month that has just begun."""
+_BUSY_DAYS = 14
+_FOR_EVER = 1 << 40
+"""Hours since 1970: an event may be dated ahead."""
 
 FEWEST_WEEKDAYS = 5
 FEWEST_WEEKEND_DAYS = 3
@@ -28,15 +32,24 @@ FEWEST_WEEKEND_DAYS = 3
 
 
 class AiBaselines:
-    """Expected AI cost of hours, by tenant, and of the month. What is over is read once an hour, when the hours that count change."""
+    """Expected AI cost of hours, by tenant, and of the month.
+
+    History is read once a day; from then on only what was recorded since the last look, and once an hour the same hour of the days before.
+    """
 
     def __init__(self, read: Read, zone: ZoneInfo, now: Callable[[], int]) -> None:
         self._read = read
         self._zone = zone
         self._now = now
-        self._read_at = (-1, -1)
+        self._day: date | None = None
+        self._seen: Cursor = 0
+        self._hours: dict[int, int] = {}
+        """Nano-dollars by hour since 1970."""
+        self._began: dict[str, int] = {}
+        """The hour of each tenant's first usage in the last 28 days."""
+        self._busiest: dict[str, float] = {}
+        """Dollars of the dearest hour that each tenant usually has in a day."""
         self._expected: dict[int, dict[str, Expected]] = {}
-        self._days: dict[date, float] = {}
 
     def version(self) -> int:
         """Changes every minute."""
@@ -47,19 +60,32 @@ class AiBaselines:
         seconds = self._now() / MICROS_PER_SECOND
         hour = int(seconds // _HOUR)
         now = from_micros(self._now()).astimezone(self._zone)
-        # The first hour that begins today. Where days begin at half past (India), the hour across midnight is yesterday's as a whole.
-        midnight = ceil(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() / _HOUR)
         with self._read() as connection:
-            if (hour, midnight) != self._read_at:
-                self._expected = {wanted: _expected_hours(connection, wanted, self._zone) for wanted in (hour - 1, hour)}
-                self._days = self._daily(connection, midnight - _HISTORY_HOURS, midnight)
-                self._read_at = (hour, midnight)
-            today = self._daily(connection, midnight, hour + 1)
-        expected = self._between(hour, seconds / _HOUR - hour)
-        yield FAMILIES["ai_cost_expected_hourly_usd"], [((tenant,), found.cost) for tenant, found in expected.items()]
-        yield FAMILIES["ai_cost_deviation_hourly_usd"], [((tenant,), found.deviation) for tenant, found in expected.items()]
-        forecast = month_end(self._days | today, now.date() - timedelta(days=1), now.date())
+            self._advance(connection, now.date(), hour)
+            known = self._expected
+            self._expected = {
+                wanted: known[wanted] if wanted in known else self._expected_of(connection, wanted) for wanted in (hour - 1, hour)
+            }
+        between = self._between(hour, seconds / _HOUR - hour)
+        yield FAMILIES["ai_cost_expected_hourly_usd"], [((tenant,), found.cost) for tenant, found in between.items()]
+        yield FAMILIES["ai_cost_deviation_hourly_usd"], [((tenant,), found.deviation) for tenant, found in between.items()]
+        forecast = month_end(self._daily(hour), now.date() - timedelta(days=1), now.date())
         yield from forecast_samples("ai_spend_forecast", {(): forecast})
+
+    def _advance(self, connection: Connection, today: date, hour: int) -> None:
+        """Read what was recorded since the last look, or all history where a day has begun. A failed read changes nothing."""
+        cursor = usage_cursor(connection)
+        if today == self._day:
+            for recorded, tenant, cost in hours_since(connection, ["tenant_id"], self._seen):
+                self._hours[recorded] = self._hours.get(recorded, 0) + cost
+                self._began[tenant] = min(recorded, self._began.get(tenant, recorded))
+        else:
+            first = ceil(datetime.combine(history_begins(today), datetime.min.time(), self._zone).timestamp() / _HOUR)
+            hours = dict(usage_hours(connection, ["hour"], first, _FOR_EVER))
+            began = first_hours(connection, hour - 24 * _DAYS)
+            self._busiest = _busiest(connection, hour)
+            self._hours, self._began, self._day = hours, began, today
+        self._seen = cursor
 
     def _between(self, hour: int, passed: float) -> Mapping[str, Expected]:
         """Of the 60 minutes that end now: `passed` of them belong to this hour and the rest to the one before."""
@@ -73,40 +99,45 @@ class AiBaselines:
             if tenant in before
         }
 
-    def _daily(self, connection: Connection, first_hour: int, last_hour: int) -> dict[date, float]:
-        """AI cost of the hours in [first_hour, last_hour) by local day."""
-        days: dict[date, float] = defaultdict(float)
-        for hour, cost in usage_hours(connection, ["hour"], first_hour, last_hour):
-            days[_moment(hour).astimezone(self._zone).date()] += cost / NANOS_PER_USD
-        return days
+    def _daily(self, hour: int) -> dict[date, float]:
+        """AI cost up to this hour by local day.
+
+        Where days begin at half past (India), the hour across midnight is yesterday's as a whole.
+        """
+        days: dict[date, int] = defaultdict(int)
+        for recorded, cost in self._hours.items():
+            if recorded <= hour:
+                days[datetime.fromtimestamp(recorded * _HOUR, UTC).astimezone(self._zone).date()] += cost
+        return {day: cost / NANOS_PER_USD for day, cost in days.items()}
+
+    def _expected_of(self, connection: Connection, hour: int) -> dict[str, Expected]:
+        """What is expected of an hour (since 1970, UTC) by tenant: by the same hour of weekdays, or of weekend days, before it.
+
+        The same hour by the clock of the time zone: people keep their hours when the clock is changed. Days count from a tenant's first
+        usage on, at whatever hour: at hours that it never uses, nothing is expected.
+        """
+        local = datetime.fromtimestamp(hour * _HOUR, self._zone)
+        is_weekend = _is_weekend(local)
+        days = [found for back in range(_DAYS, 0, -1) if _is_weekend(found := local - timedelta(days=back)) == is_weekend]
+        earlier = [int(found.timestamp() // _HOUR) for found in days]
+        tables = [dict(usage_hours(connection, ["tenant_id"], found, found + 1)) for found in earlier]
+        fewest = FEWEST_WEEKEND_DAYS if is_weekend else FEWEST_WEEKDAYS
+        expected = {}
+        for tenant, began in paced(self._began.items(), breathe):
+            values = [table.get(tenant, 0) / NANOS_PER_USD for table in tables[bisect_left(earlier, began) :]]
+            of_hour = expected_of_bursts(values, fewest, self._busiest.get(tenant, 0.0))
+            if tenant and of_hour is not None:
+                expected[tenant] = of_hour
+        return expected
 
 
-def _expected_hours(connection: Connection, hour: int, zone: ZoneInfo) -> dict[str, Expected]:
-    """What is expected of an hour (hours since 1970, UTC) by tenant: by the same hour of weekdays, or of weekend days, before it.
-
-    The same hour by the clock of `zone`: people keep their hours when the clock is changed.
-    """
-    local = datetime.fromtimestamp(hour * _HOUR, zone)
-    is_weekend = _is_weekend(local)
-    days = [found for back in range(_DAYS, 0, -1) if _is_weekend(found := local - timedelta(days=back)) == is_weekend]
-    earlier = [int(found.timestamp() // _HOUR) for found in days]
-    tables = [dict(usage_hours(connection, ["tenant_id"], found, found + 1)) for found in earlier]
-    # What came before a tenant's first usage is no day without any.
-    began: dict[str, int] = {}
-    for number, table in enumerate(tables):
-        for tenant in table:
-            began.setdefault(tenant, number)
-    began.pop("", None)
-    fewest = FEWEST_WEEKEND_DAYS if is_weekend else FEWEST_WEEKDAYS
-    found_of = {
-        tenant: expected_of_bursts([table.get(tenant, 0) / NANOS_PER_USD for table in tables[number:]], fewest)
-        for tenant, number in began.items()
-    }
-    return {tenant: expected for tenant, expected in found_of.items() if expected is not None}
-
-
-def _moment(hour: int) -> datetime:
-    return datetime.fromtimestamp(hour * _HOUR, UTC)
+def _busiest(connection: Connection, hour: int) -> dict[str, float]:
+    """Tenant -> dollars of the dearest hour of a day, the median of the last 14 days on which it used anything."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for back in range(_BUSY_DAYS):
+        for tenant, cost in busiest_hours(connection, hour - 24 * (back + 1), hour - 24 * back).items():
+            found[tenant].append(cost)
+    return {tenant: median(costs) / NANOS_PER_USD for tenant, costs in found.items()}
 
 
 def _is_weekend(moment: datetime) -> bool:

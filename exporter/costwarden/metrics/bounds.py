@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Container, Iterable, Iterator
 from math import fsum
-from typing import Any
+from typing import Any, TypeVar
 
 from costwarden.metrics.catalogue import Family
 
@@ -11,6 +11,8 @@ Labels = tuple[str, ...]
 """Label values in the order of the family's labels; the empty string is absent."""
 
 Sample = tuple[Labels, float]
+
+Item = TypeVar("Item")
 
 OTHER = "other"
 
@@ -32,11 +34,11 @@ def bound(
         return samples[:limit], len(samples) - limit
     other = _other_of(family)
     # A series that is itself called `other` would meet the sum under the same name: it is always part of it.
-    free = (sample for sample in _paced(samples, pause) if sample[0] != other(sample[0]))
+    free = (sample for sample in paced(samples, pause) if sample[0] != other(sample[0]))
     kept = _largest(free, limit) if family.kind == "gauge" else _settled(list(free), limit, exported)
     own: list[Sample] = []
     folded: dict[Labels, list[float]] = {}
-    for sample in _paced(samples, pause):
+    for sample in paced(samples, pause):
         labels, value = sample
         if labels in kept:
             own.append(sample)
@@ -59,8 +61,9 @@ def _other_of(family: Family) -> Callable[[Labels], Labels]:
     return lambda labels: tuple([OTHER if fold else value for fold, value in zip(folds, labels, strict=True)])
 
 
-def _paced(samples: Iterable[Sample], pause: Callable[[], Any]) -> Iterator[Sample]:
-    for index, sample in enumerate(samples):
+def paced(items: Iterable[Item], pause: Callable[[], Any]) -> Iterator[Item]:
+    """`items`, with a pause at the first and at every thousandth after it."""
+    for index, item in enumerate(items):
         if index % _PAUSE_EVERY == 0:
             pause()
-        yield sample
+        yield item

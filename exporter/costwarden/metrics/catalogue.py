@@ -75,7 +75,7 @@ def _ai() -> Iterator[Family]:
     yield Family(
         "ai_cost_deviation_hourly_usd",
         "gauge",
-        "How far the AI cost of a tenant strays from what is expected of its hour: 1.4826 times the median absolute deviation.",
+        "How far a tenant strays from what is expected of its hour: 1.4826 times the median absolute deviation, at least as its bursts.",
         ("tenant_id",),
     )
     yield Family(

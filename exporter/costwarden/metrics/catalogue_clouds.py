@@ -121,12 +121,15 @@ def baseline_families() -> Iterator[Family]:
     )
     yield Family("cloud_service_cost_daily_usd", "gauge", "Cost of a service on the newest complete day of its provider.", service)
     yield Family(
-        "cloud_service_cost_expected_usd", "gauge", "Median cost of a service on days of that weekday, of the 8 weeks before.", service
+        "cloud_service_cost_expected_usd",
+        "gauge",
+        "Median cost of a service on days of that weekday, of the 8 weeks before, and what it costs on that day of every month.",
+        service,
     )
     yield Family(
         "cloud_service_cost_deviation_usd",
         "gauge",
-        "How far the cost of a service strays from what is expected of it: 1.4826 times the median absolute deviation.",
+        "How far a service strays from what is expected of it: 1.4826 times the median absolute deviation, at least as far as its bursts.",
         service,
     )
     for bound, words in (("", ""), ("_lower", ", lower bound of 80 %"), ("_upper", ", upper bound of 80 %")):

@@ -4,36 +4,29 @@ Months and days are those of UTC, as bills have them. The collector reads the bi
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from costwarden.analytics.forecast import days_of_month, latest_bill_begins
+from costwarden.analytics.forecast import days_of_month
 from costwarden.ledger import Connection
-from costwarden.ledger.charges import breakdown
-from costwarden.ledger.figures import bills_version, costs_by_month, newest_days
+from costwarden.ledger.figures import bills_version, costs_by_month, costs_on_days
 from costwarden.metrics.ai import Read
+from costwarden.metrics.bill_days import known_days, newest_complete
 from costwarden.metrics.bounds import Labels, Sample
-from costwarden.metrics.catalogue import CLOUD_SCOPE, FAMILIES, PROVIDERS, Family, cloud_prefix
+from costwarden.metrics.catalogue import FAMILIES, PROVIDERS, Family, cloud_prefix
+from costwarden.metrics.cloud_scopes import budget_costs, charge_column, scope_values
 from costwarden.metrics.page import Collector
 from costwarden.metrics.settings import CloudBudget, MetricsSettings
-from costwarden.model import ALLOCATED, EXACT, from_micros
+from costwarden.model import EXACT, from_micros
 
 _PREFIXES = (*PROVIDERS, "other")
-
-_COLUMNS = {"provider": "provider_name", "region": "region_id", "service": "service_name"}
-"""Columns of the charges that are not named as their label is."""
 
 _ONE_DAY = timedelta(days=1)
 
 Costs = dict[Labels, Decimal]
 Families = Iterator[tuple[Family, list[Sample]]]
-
-
-def charge_column(label: str) -> str:
-    """The column of the charges that a label shows."""
-    return _COLUMNS.get(label, label)
 
 
 class CloudCosts:
@@ -78,16 +71,10 @@ class CloudCosts:
         return family.narrowed(self._labels) if family.foldable else family
 
     def _days(self, connection: Connection, columns: Sequence[str], today: date) -> "_Days":
-        days = _Days()
-        for provider, newest in newest_days(connection, today).items():
-            # One that has billed nothing for so long has stopped: its last day would be the newest for ever.
-            if newest < latest_bill_begins(today):
-                continue
-            where = {"provider_name": provider}
-            before = newest - _ONE_DAY
-            # Of one provider alone nothing counts twice, so what another one bills is shown too.
-            rows = breakdown(connection, self._basis, ["charge_date", *columns], first=before, last=newest, where=where, allocated=True)
-            days.add(provider, newest, rows)
+        newest = newest_complete(known_days(connection, today))
+        days = _Days(newest)
+        for row in costs_on_days(connection, self._basis, columns, {name: (day - _ONE_DAY, day) for name, day in newest.items()}):
+            days.add(row)
         return days
 
     def _spent(self, connection: Connection, today: date) -> list[Sample]:
@@ -96,21 +83,21 @@ class CloudCosts:
 
 
 class _Days:
-    """The newest complete day of each provider, and the day before it: bills of different providers are of different age."""
+    """The `newest` complete day of each provider, and the day before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, newest: Mapping[str, date]) -> None:
         self.newest: Costs = {}
         self.previous: Costs = {}
-        self.starts: Costs = {}
+        self.starts: Costs = {(name,): Decimal(int(datetime(*day.timetuple()[:3], tzinfo=UTC).timestamp())) for name, day in newest.items()}
+        self._days = newest
 
-    def add(self, provider: str, newest: date, rows: Iterable[tuple[Any, ...]]) -> None:
-        for day, *labels, cost in rows:
-            key = (provider, *labels)
-            is_newest = day == newest.isoformat()
-            # What had cost on one of the days has a figure for both, so that a rule can compare them.
-            (self.newest if is_newest else self.previous)[key] = cost
-            (self.previous if is_newest else self.newest).setdefault(key, Decimal(0))
-        self.starts[provider,] = Decimal(int(datetime(newest.year, newest.month, newest.day, tzinfo=UTC).timestamp()))
+    def add(self, row: tuple[Any, ...]) -> None:
+        provider, day, *labels, cost = row
+        key = (provider, *labels)
+        is_newest = day == self._days[provider]
+        # What had cost on one of the days has a figure for both, so that a rule can compare them.
+        (self.newest if is_newest else self.previous)[key] = cost
+        (self.previous if is_newest else self.newest).setdefault(key, Decimal(0))
 
 
 def by_month(rows: Iterable[tuple[Any, ...]], today: date, months_kept: int) -> Costs:
@@ -146,36 +133,11 @@ def cloud_budgets_spent(
     connection: Connection, basis: str, budgets: Sequence[CloudBudget], today: date
 ) -> list[tuple[CloudBudget, Decimal]]:
     """What each budget's scope has cost in the calendar month of `today`, in dollars."""
-    if not budgets:
-        return []
     first, end = days_of_month(today)
-    columns = [*(charge_column(label) for label in CLOUD_SCOPE), "charge_category"]
-    rows = breakdown(connection, basis, columns, first=first, last=end - _ONE_DAY, allocated=True)
-    return [(budget, _matching(rows, scope_values(budget))) for budget in budgets]
-
-
-def scope_values(budget: CloudBudget) -> Labels:
-    """The scope of a budget in the order of `CLOUD_SCOPE`; empty is any."""
-    return tuple([getattr(budget.scope, label) for label in CLOUD_SCOPE])
-
-
-def in_scope(scope: Labels, values: Sequence[str], category: str) -> bool:
-    """Whether a charge with these `values` of `CLOUD_SCOPE` counts towards a budget on `scope`.
-
-    What one provider allocates and another one bills (`model.ALLOCATED`) counts where the scope names the former; everywhere else it would
-    count twice.
-    """
-    counted_elsewhere = not scope[0] and category == ALLOCATED
-    return not counted_elsewhere and all(wanted in ("", value) for wanted, value in zip(scope, values, strict=True))
-
-
-def _matching(rows: Iterable[tuple[Any, ...]], scope: Labels) -> Decimal:
-    """The sum of rows (*CLOUD_SCOPE, charge category, dollars)."""
-    total = Decimal(0)
-    for *values, category, cost in rows:
-        if in_scope(scope, values, category):
-            total = EXACT.add(total, cost)
-    return total
+    spent = {budget.name: Decimal(0) for budget in budgets}
+    for name, _, cost in budget_costs(connection, basis, budgets, (), first=first, last=end - _ONE_DAY):
+        spent[name] = EXACT.add(spent[name], cost)
+    return [(budget, spent[budget.name]) for budget in budgets]
 
 
 def _provider_limits(budgets: Iterable[CloudBudget]) -> Costs:
