@@ -347,7 +347,7 @@ def critical(copy: Path) -> str:
     """Who hears of a critical alert by the routes in `copy`."""
     routes = yaml.safe_load((copy / "alertmanager/alertmanager.yaml").read_text())["route"]["routes"]
     (found,) = {
-        route["receiver"] for route in routes if "severity = critical" in str(route["matchers"]) and route["receiver"] != "costwarden"
+        route["receiver"] for route in routes if "severity = critical" in str(route.get("matchers")) and route["receiver"] != "costwarden"
     }
     return str(found)
 

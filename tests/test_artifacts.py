@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from costwarden.artifacts import FOLDERS, ArtifactError, artifact_path, artifacts_root, export_artifacts, list_artifacts, shipped_files
+from costwarden.artifacts.files import LEFT_OUT
 from costwarden.cli import cli
 
 
@@ -26,7 +27,8 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_wheel_ships_the_folders_that_the_package_looks_for(project: Path) -> None:
     wheel = tomllib.loads((project / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {folder: f"costwarden/share/{folder}" for folder in FOLDERS}
+    assert wheel["force-include"] | wheel["sources"] == {"exporter": ""} | {folder: f"costwarden/share/{folder}" for folder in FOLDERS}
+    assert wheel["exclude"] == [f"/{LEFT_OUT}"]
 
 
 def test_a_checkout_is_its_own_root(project: Path) -> None:
@@ -43,7 +45,7 @@ def test_an_installed_package_has_its_root_in_share(root: Path, tmp_path: Path) 
 def test_an_installation_without_its_folders_says_so(tmp_path: Path) -> None:
     package = tmp_path / "lib" / "site-packages" / "costwarden"
     package.mkdir(parents=True)
-    with pytest.raises(ArtifactError, match=r"^no alertmanager, alerts, dashboards, scripts in .*/lib: .* install it again$"):
+    with pytest.raises(ArtifactError, match=r"^no alertmanager, alerts, dashboards, docs, scripts in .*/lib: .* install it again$"):
         artifacts_root(package)
 
 
@@ -51,6 +53,8 @@ def test_the_list_is_relative_sorted_and_without_caches(root: Path) -> None:
     (root / "scripts" / "__pycache__").mkdir()
     (root / "scripts" / "__pycache__" / "stop.pyc").write_bytes(b"")
     (root / "unrelated.txt").write_text("")
+    (root / LEFT_OUT).mkdir()
+    (root / LEFT_OUT / "overview.png").write_bytes(b"")
     assert list_artifacts(root) == [Path(folder, "README.md") for folder in sorted(FOLDERS)]
 
 
@@ -58,7 +62,9 @@ def test_a_path_is_given_for_a_shipped_file_or_folder(project: Path) -> None:
     assert artifact_path("scripts") == project / "scripts"
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "scripts/absent", "scripts/../pyproject.toml", "", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["pyproject.toml", "scripts/absent", "scripts/../pyproject.toml", "", "/etc/passwd", "docs/pictures", "docs/./pictures/past.py"]
+)
 def test_no_path_is_given_for_what_does_not_ship(name: str) -> None:
     with pytest.raises(ArtifactError, match=r"`costwarden artifacts list` shows what it ships"):
         artifact_path(name)
@@ -104,7 +110,7 @@ def test_many_differing_files_are_counted(root: Path, tmp_path: Path) -> None:
     export_artifacts(tmp_path / "out", shipped_files(root, {}))
     for folder in FOLDERS:
         (tmp_path / "out" / folder / "README.md").write_text("mine\n")
-    with pytest.raises(ArtifactError, match=r"and 1 more: "):  # 4 differ, 3 are named
+    with pytest.raises(ArtifactError, match=r"and 2 more: "):  # 5 differ, 3 are named
         export_artifacts(tmp_path / "out", shipped_files(root, {}))
 
 
@@ -120,6 +126,8 @@ def test_nothing_that_is_rendered_for_another_job_names_the_one_that_ships(tmp_p
     assert done.exit_code == 0, done.output
     texts = {path: path.read_text() for path in (tmp_path / "ops").rglob("*") if path.is_file() and not path.name.startswith(".")}
     assert len(texts) == len(list_artifacts())
+    # Documents say which name is the one that ships, and how to give another.
+    texts = {path: text for path, text in texts.items() if not path.is_relative_to(tmp_path / "ops" / "docs")}
     assert [
         path for path, text in texts.items() if re.search(r"""job(_name)?\W+costwarden\b(?!["']?:)|job must be named `costwarden`""", text)
     ] == []

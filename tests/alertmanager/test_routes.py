@@ -1,7 +1,9 @@
 """Who hears of which alert, and in which words: the shipped configuration and one with everything, under amtool."""
 
 import json
+import re
 import subprocess
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,10 @@ CRITICAL = ["finops-lead", "finops-executive", "finops-pager"]
         ("category=finops severity=page", ["finops-email"]),
         ("category=database severity=critical", ["finops-email"]),
         ("alertname=Watchdog", ["finops-email"]),
+        # A playbook is nobody who reads.
+        ("category=database severity=critical action=notify", ["costwarden", "finops-email"]),
+        ("category=finops severity=page action=notify", ["costwarden", "finops-email"]),
+        ("action=notify", ["costwarden", "finops-email"]),
     ],
 )
 def test_an_alert_reaches(receivers: Callable[..., list[str]], labels: str, expected: list[str]) -> None:
@@ -163,8 +169,114 @@ def test_a_team_and_a_category_may_be_called_what_a_budget_may(receivers: Callab
     assert receivers({"category": name, "severity": "info"}, config) == ["finops-info"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"category": "finops", "severity": "critical"}, ["0", "true"]),
+        ({"category": "finops", "severity": "critical", "team": "null"}, ["0"]),
+        ({"category": "finops", "severity": "critical", "team": "データ"}, ["1e3", "0", "true"]),
+        ({"category": "finops", "severity": "critical", "team": ".*"}, ["1e3", "0", "true"]),
+        ({"category": "finops", "severity": "critical", "team": "=~"}, ["1e3", "0", "true"]),
+        ({"category": "finops", "severity": "critical", "team": "it's"}, ["1e3", "0", "true"]),
+        ({"category": "finops", "severity": "warning", "team": "~"}, ["true", "a.b-c_d"]),
+        ({"category": "finops", "severity": "warning", "team": "~~"}, ["a.b-c_d"]),
+        ({"category": "finops", "severity": "info", "team": ".*"}, ["0"]),
+        ({"category": "finops", "severity": "info", "team": "a"}, ["a.b-c_d"]),
+        ({"category": "finops", "severity": "info", "team": "a, b"}, ["true"]),
+        ({"category": "yes", "severity": "critical"}, ["0"]),
+        ({"category": "é|b", "severity": "critical"}, ["Data", "0"]),
+        ({"category": "é|b", "severity": "critical", "team": "- x"}, ["0"]),
+        ({"category": "é|b", "severity": "info"}, ["true"]),
+        ({"category": "b", "severity": "critical"}, ["0"]),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_whatever_is_called_like_syntax_is_a_name(
+    receivers: Callable[..., list[str]], amtool: Amtool, tmp_path: Path, labels: dict[str, str], told: list[str]
+) -> None:
+    values = load_values(EVERYTHING.with_name("tricky.ok.yaml"))
+    config = tmp_path / "alertmanager.yaml"
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "values.tmpl").write_text(values_tmpl(values))
+    (tmp_path / "templates" / "costwarden.tmpl").write_text((FOLDER / "templates" / "costwarden.tmpl").read_text())
+    config.write_text(alertmanager_yaml(values))
+    checked = amtool("check-config", str(config))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert receivers(labels, config) == told
+
+
 def test_a_second_budget_does_not_wait_for_the_first() -> None:
-    assert DOCUMENT["route"]["group_by"] == ["alertname", "category", "budget", "guardrail", "tenant_id"]
+    about = ["budget", "guardrail", "tenant_id", "playbook", "receiver"]
+    assert DOCUMENT["route"]["group_by"] == ["alertname", "category", *about]
+
+
+PEOPLE = {name: {"email": [{"to": [f"{name}@example.com"]}]} for name in ("pager", "lead", "data-lead", "cto", "cfo", "dba-lead")}
+
+
+def staged(tmp_path: Path, *stages: dict[str, Any]) -> Path:
+    """The configuration with one person on call, and these stages."""
+    everybody = {severity: ["pager"] for severity in ("critical", "warning", "info")}
+    used = {"pager", *(name for stage in stages for name in stage["receivers"])}
+    receivers = {name: PEOPLE[name] for name in PEOPLE if name in used}
+    values = {"receivers": receivers, "routes": {"severity": everybody, "otherwise": "pager"}, "escalation": list(stages)}
+    config = tmp_path / "alertmanager.yaml"
+    config.write_text(alertmanager_yaml(Values.model_validate(values)))
+    return config
+
+
+def test_a_stage_may_be_of_some_alerts_of_some_teams_and_of_another_category(receivers: Callable[..., list[str]], tmp_path: Path) -> None:
+    config = staged(
+        tmp_path,
+        {"stage": "lead", "after": "30m", "receivers": ["lead"], "not_teams": ["Data (EU)", "ml"]},
+        {"stage": "team", "after": "15m", "receivers": ["data-lead"], "teams": ["Data (EU)", "ml"]},
+        {"stage": "cto", "after": "1h", "receivers": ["cto"], "not_alerts": ["BudgetExceededCritical", "AIBudgetExceeded"]},
+        {"stage": "cfo", "after": "1h", "receivers": ["cfo"], "alerts": ["BudgetExceededCritical", "AIBudgetExceeded"]},
+        {"stage": "dba", "after": "1h", "receivers": ["dba-lead"], "category": "data base"},
+    )
+    critical = {"category": "finops", "severity": "critical"}
+    for alert, told in (
+        ({"alertname": "LedgerDown", "team": "finops"}, ["lead", "cto"]),
+        ({"alertname": "BudgetExceededCritical", "team": "finops"}, ["lead", "cfo"]),
+        # Whole names: a pattern that begins like it is another alert.
+        ({"alertname": "AIBudgetExceededTwice", "team": "finops"}, ["lead", "cto"]),
+        # A team's name is text: its brackets are no pattern.
+        ({"alertname": "AIBudgetExceeded", "team": "Data (EU)"}, ["data-lead", "cfo"]),
+        ({"alertname": "AIBudgetExceeded", "team": "Data EU"}, ["lead", "cfo"]),
+        ({"alertname": "LedgerDown", "team": "ml"}, ["data-lead", "cto"]),
+    ):
+        assert receivers(critical | alert, config) == [*told, "pager"], alert
+        assert receivers(critical | alert | {"severity": "warning"}, config) == ["pager"]
+    assert receivers({"category": "data base", "severity": "critical", "alertname": "LedgerDown"}, config) == ["dba-lead", "pager"]
+
+
+def test_a_heartbeat_is_for_its_receivers_alone(receivers: Callable[..., list[str]], tmp_path: Path) -> None:
+    beat = {"webhook": [{"url": "https://beats.example.com/1"}], "send_resolved": False}
+    values = {
+        "receivers": {"pager": PEOPLE["pager"], "beat": beat, "other": beat},
+        "routes": {"severity": {severity: ["pager"] for severity in ("critical", "warning", "info")}, "otherwise": "pager"},
+        "escalation": [],
+        "heartbeat": {"receivers": ["beat", "other"], "every": "1m"},
+    }
+    config = tmp_path / "alertmanager.yaml"
+    config.write_text(alertmanager_yaml(Values.model_validate(values)))
+    assert receivers({"alertname": "Watchdog", "severity": "none"}, config) == ["beat", "other"]
+    assert receivers({"alertname": "Watchdog", "category": "finops", "severity": "critical", "action": "x"}, config) == ["beat", "other"]
+    assert receivers({"alertname": "LedgerDown", "category": "finops", "severity": "critical"}, config) == ["pager"]
+
+
+def test_stages_of_other_alerts_are_another_staircase(tmp_path: Path) -> None:
+    staged(
+        tmp_path,
+        {"stage": "cto", "after": "2h", "receivers": ["cto"]},
+        {"stage": "lead", "after": "1h", "receivers": ["lead"], "teams": ["ml"]},
+        {"stage": "cfo", "after": "2h", "receivers": ["cfo"], "teams": ["ml"]},
+    )
+    with pytest.raises(ValueError, match="each stage must come later than the one before it"):
+        staged(
+            tmp_path,
+            {"stage": "lead", "after": "1h", "receivers": ["lead"], "teams": ["ml"]},
+            {"stage": "cfo", "after": "1h", "receivers": ["cfo"], "teams": ["ml"]},
+        )
 
 
 def test_what_a_playbook_waits_for_is_sent_alone_and_at_once() -> None:
@@ -192,7 +304,8 @@ def test_a_night_ends_on_the_next_morning(everything: Path) -> None:
 
 def test_a_mute_time_is_on_the_routes_of_its_severities_alone(everything: Path) -> None:
     routes = yaml.safe_load(everything.read_text())["route"]["routes"]
-    muted = {(route["receiver"], route["matchers"][-1]): route.get("mute_time_intervals", []) for route in routes}
+    muted = {(route["receiver"], route["matchers"][-1]): route.get("mute_time_intervals", []) for route in routes[:-1]}
+    assert routes[-1] == {"receiver": "mailbox"}
     assert muted["chat", "severity = info"] == ["nights", "weekend"]
     assert muted["data", "severity = warning"] == ["nights"]
     assert muted["lead", "severity = critical"] == muted["pager", "severity = critical"] == ["holidays"]
@@ -484,3 +597,65 @@ def test_a_name_of_ten_thousand_characters_does_not_cost_the_message(render: Cal
     alerts = [an_alert(number, "firing", summary=long, description=long) for number in range(12)]
     text = render(f"costwarden.{template}", group=GROUP | {"commonLabels": {"severity": long}, "alerts": alerts})
     assert 250 < len(text) <= most
+
+
+def quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
+
+
+@pytest.mark.parametrize("character", ["&", "<", "語", "😀", "\u0007", '"'])
+def test_the_longest_names_that_a_budget_may_have_fit_into_every_message(render: Callable[..., str], character: str) -> None:
+    name = character * 256
+    says = {
+        "summary": f"AI budget {name} is used up",
+        "description": f"{name} stands at 105%.",
+        "escalation": "on call",
+        "runbook_url": "a#b",
+    }
+    labels = {"alertname": "AIBudgetExceeded", "severity": "info", "budget": f"tenant_id={name}/month", "tenant_id": name}
+    alert = {
+        "labels": labels,
+        "annotations": says | {"dashboard_url": f"/d/finops-ai-budget?var-tenant_id={quoted(name)}"},
+        "generatorURL": f"http://prometheus.example.com/graph?g0.expr={quoted('a' * 1900)}",
+        "startsAt": "2026-11-05T08:00:00Z",
+        "endsAt": "2026-11-05T09:00:00Z",
+    }
+    group = GROUP | {"commonLabels": labels, "alerts": [alert | {"status": "firing"}] * 1000}
+    slack = render("costwarden.slack", group=group)
+    # https://api.slack.com/changelog/2018-truncating-really-long-messages: what is beyond is cut off, and the count of the others with it.
+    assert len(slack) <= 40_000
+    shown = slack.count("*FIRING: ")
+    assert 1 <= shown <= 10
+    assert f"These are {shown} of 1000 alerts. <http://alertmanager.example.com/#/alerts|All of them>\n" in slack
+    assert re.findall(r"&(?!amp;|lt;|gt;)", re.sub(r"<http[^>]*>", "", slack)) == []
+    # https://developer.pagerduty.com/docs/send-alert-event: 1,024 characters of a summary, 512 KB in all.
+    assert len(render("costwarden.subject", group=group)) <= 1024
+    details = ("pagerduty.firing", "pagerduty.resolved", "pagerduty.answer", "link", "pagerduty.silence", "pagerduty.prometheus")
+    assert sum(len(render(f"costwarden.{detail}", group=group).encode()) for detail in details) <= 512_000 / 2
+    # https://support.google.com/mail: what is beyond 102 KB of a mail is cut off.
+    assert "These are 50 of 1000 alerts" in render("costwarden.html", "html", group)[:1000]
+
+
+def test_ten_alerts_with_names_as_they_are_in_life_are_all_shown_in_slack(render: Callable[..., str]) -> None:
+    says = {"summary": "AI budget tenant_id=globex/month has reached 90%", "description": "It stands at 91% of $1000.00, period month."}
+    alerts = [an_alert(number, "firing", **says, dashboard_url="/d/finops-ai-budget?var-tenant_id=globex") for number in range(10)]
+    slack = render("costwarden.slack", group=GROUP | {"alerts": alerts})
+    assert (slack.count("*FIRING: "), "These are" in slack) == (10, False)
+
+
+@pytest.mark.parametrize(("template", "kind"), [("text", "text"), ("html", "html"), ("slack", "text"), ("pagerduty.silence", "text")])
+def test_a_silence_is_for_all_labels_of_the_alert_or_there_is_no_link_to_one(render: Callable[..., str], template: str, kind: str) -> None:
+    for length, is_linked in ((50, True), (10_000, False)):
+        labels = {"alertname": "DiskFull", "path": "x" * length}
+        told = render(f"costwarden.{template}", kind, GROUP | {"commonLabels": labels, "alerts": [GROUP["alerts"][0] | {"labels": labels}]})
+        assert ("http://alertmanager.example.com/#/silences/new?filter=" in told) == is_linked
+        assert ("http://alertmanager.example.com/#/alerts" in told) != is_linked
+
+
+def test_a_mail_brings_its_own_colours_and_nothing_from_the_net(render: Callable[..., str]) -> None:
+    html = render("costwarden.html", "html")
+    assert re.findall(r"<(?:img|link|style|script|iframe)\b|url\(|@import|src=", html) == []
+    # Where a program turns colours round for the dark, it needs to know both.
+    assert re.search(r'<div style="[^"]*\bcolor: #24292f; background: #ffffff', html)
+    assert '<meta name="color-scheme" content="light">' in html
+    assert re.sub(r"<([a-z0-9]+)[^>]*(?<!/)>", "", html).count("</") == len(re.findall(r"<(?!meta|br|!)[a-z]", html))

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from costwarden.artifacts.rendering import rendered, values_tmpl, with_job
 from costwarden.artifacts.shapes import seconds
+from costwarden.artifacts.timing import Heartbeat
 from costwarden.artifacts.values import Values, ValuesError, load_values
 from costwarden.cli import cli
 from costwarden.strict_yaml import models_in
@@ -43,7 +44,7 @@ def test_a_mistake_is_told_with_file_key_and_rule(name: str) -> None:
 
 def rules() -> Iterator[str]:
     """The message of each rule, as a pattern: of every `raise ValueError`, and of every `_shaped`."""
-    for path in (PACKAGE / "shapes.py", PACKAGE / "receivers.py", PACKAGE / "values.py"):
+    for path in (PACKAGE / "shapes.py", PACKAGE / "receivers.py", PACKAGE / "timing.py", PACKAGE / "values.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             match node:
                 case ast.Call(func=ast.Name(id="ValueError"), args=[ast.Constant(value=str(text))]):
@@ -79,8 +80,43 @@ def test_what_the_example_leaves_as_a_comment_is_right_as_well() -> None:
     assert more is not None
     extra = yaml.safe_load(re.sub(r"^  # ", "", more[0], flags=re.MULTILINE))
     receivers = yaml.safe_load(text)["receivers"] | extra
+    stage = re.search(r"^  # - stage: data-lead\n(?:  # .*\n)+", text, re.MULTILINE)
+    assert stage is not None
+    (data_lead,) = yaml.safe_load(re.sub(r"^  # ", "", stage[0], flags=re.MULTILINE))
+    escalated = {
+        "receivers": receivers | {"data-lead": receivers["finops-lead"]},
+        "routes": {"category": {"database": {"critical": [*extra]}}},
+        "escalation": [*(stage.model_dump() for stage in Values().escalation), data_lead],
+    }
+    assert Values.model_validate(escalated).escalation[2].teams == ("data",)
+    beat = re.search(r"^# heartbeat:\n(?:# .*\n)+", text, re.MULTILINE)
+    assert beat is not None
+    heartbeat = yaml.safe_load(re.sub(r"^# ", "", beat[0], flags=re.MULTILINE))
+    (receiver,) = re.findall(r"# (beat: \{.*\})$", beat[0], re.MULTILINE)
+    with_one = {"receivers": yaml.safe_load(text)["receivers"] | yaml.safe_load(receiver)} | heartbeat
+    assert Values.model_validate(with_one).heartbeat == Heartbeat(receivers=("beat",))
     routes = {"severity": {"critical": ["finops-pager", *extra], "warning": ["finops-email"], "info": ["finops-info"]}}
     assert set(Values.model_validate({"receivers": receivers, "routes": routes}).receivers) >= set(extra)
+
+
+def test_what_the_page_of_the_docs_shows_is_right(tools: Any, tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "alertmanager.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
+    shown = [block for block in blocks if block.keys() <= Values.model_fields.keys()]
+    assert {key for block in shown for key in block} == {"escalation", "mute_times", "receivers", "heartbeat"}
+    for block in shown:
+        names = {name for stage in block.get("escalation", ()) for name in stage["receivers"]} | {"people"}
+        people = {"receivers": {name: {"email": [{"to": ["a@example.com"]}]} for name in names} | block.get("receivers", {})}
+        everyone = {severity: ["people"] for severity in ("critical", "warning", "info")}
+        routes = {"routes": {"severity": everyone, "otherwise": "people"}}
+        Values.model_validate(routes | {"escalation": []} | block | people)
+    (rules,) = (block for block in blocks if "groups" in block)
+    (tmp_path / "heartbeat.rules.yaml").write_text(yaml.safe_dump(rules))
+    checked = subprocess.run(
+        [tools.promtool, "check", "rules", tmp_path / "heartbeat.rules.yaml"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert rules["groups"][0]["rules"][0]["alert"] == Heartbeat(receivers=("beat",)).alert
 
 
 def keys(model: type[BaseModel]) -> Iterator[str]:
@@ -163,6 +199,20 @@ def test_bad_values_write_nothing(export: Callable[..., Any], tmp_path: Path) ->
     done = export(tmp_path / "ops", "--values", FIXTURES / "muted_pages.bad.yaml")
     assert (done.exit_code, done.output) == (1, f"Error: {expected('muted_pages')}\n")
     assert not (tmp_path / "ops").exists()
+
+
+def test_an_alert_that_no_stage_would_ever_hear_of_is_told(export: Callable[..., Any], tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    stage = {"stage": "lead", "after": "30m", "receivers": ["finops-lead"], "alerts": ["LedgerDown", "BudgetExceeded100Percent"]}
+    executive = {"stage": "executive", "after": "1h", "receivers": ["finops-executive"]}
+    values.write_text(yaml.safe_dump({"escalation": [stage, executive]}))
+    done = export(tmp_path / "ops", "--values", values)
+    what = "`BudgetExceeded100Percent` is no alert of costwarden; alerts/README.md has their table"
+    assert (done.exit_code, done.output) == (1, f"Error: {values}: `escalation[0]`: {what}\n")
+    assert not (tmp_path / "ops").exists()
+    # What your own rules are called is for you to know.
+    values.write_text(yaml.safe_dump({"escalation": [{**stage, "category": "database"}, executive]}))
+    assert export(tmp_path / "ops", "--values", values).exit_code == 0
 
 
 def test_values_that_are_not_there_are_told(export: Callable[..., Any], tmp_path: Path) -> None:

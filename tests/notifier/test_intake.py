@@ -1,8 +1,9 @@
 """Alertmanager's webhook to a receiver: kept before it is answered, once for both Alertmanagers of a pair, and again at a repetition."""
 
+import msgspec
 import pytest
 
-from costwarden.notifier.text import MOST_MEMBERS
+from costwarden.notifier.text import MOST_MEMBERS, Alarm, Text
 
 MINUTE = 60_000_000
 NOON = 1_772_452_800_000_000
@@ -78,6 +79,15 @@ def test_a_large_group_is_kept_in_part_and_counted_whole(idle, webhook, many):
     assert found.alerts == 1007
     assert found.content.count('"alertname"') == MOST_MEMBERS
     assert len(found.content) < 200_000
+
+
+def test_of_many_labels_the_name_and_the_severity_are_kept(idle, webhook):
+    many = {f"label_{number:03}": "x" for number in range(100)}
+    idle.receive("sms", webhook({"labels": {"alertname": "zzz", "severity": "critical", **many}}), NOON)
+    (found,) = idle.all()
+    text = msgspec.json.decode(found.content, type=Text)
+    assert (len(text.members[0].labels), text.alarm) == (30, Alarm.CRITICAL)
+    assert text.short(160) == "CRITICAL: aws costs twice as much as a week ago"
 
 
 def test_text_that_postgresql_cannot_hold_is_held(idle, webhook):

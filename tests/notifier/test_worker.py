@@ -7,7 +7,8 @@ import time
 import pytest
 from stand_in import Answer, StandIn
 
-from costwarden.ledger.notifications import ask_again, prune
+from costwarden.ledger.notifications import ask_again, first_of_each, prune
+from costwarden.notifier import worker
 from costwarden.notifier.settings import RetrySettings
 from costwarden.notifier.worker import wait_seconds
 
@@ -86,6 +87,27 @@ def test_after_the_last_attempt_it_is_given_up_and_says_why_until_a_person_asks_
     assert entry == ("on-call", "retry_notification", f"notification {number}", *changed)
     assert scene.ledger.write(lambda connection: ask_again(connection, later, actor="on-call", now=5)) == "delivered"
     assert scene.one(later).state == "delivered"
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_a_service_refuses_for_good_does_not_hold_up_those_behind_it(scene, service, json_to, webhook, told, wait_until, status):
+    # Ten attempts would take 20 minutes with the waits that ship.
+    scene.configure({"hook": json_to(service)}, attempts=10)
+    service.fail(status, times=3)
+    refused, _ = scene.receive("hook", webhook())
+    scene.receive("hook", webhook({"labels": {"alertname": "Next"}, "fingerprint": "b"}))
+    wait_until(lambda: scene.states() == ["failed", "delivered"])
+    assert [attempt.outcome for attempt in scene.attempts(refused)] == ["retried", "retried", "failed"]
+    assert told(service)[-1].split()[1] == "Next:"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 503])
+def test_what_may_be_mended_meanwhile_is_tried_as_often_as_configured(scene, service, json_to, webhook, wait_until, status):
+    scene.configure({"hook": json_to(service)}, attempts=5)
+    service.fail(status, times=4)
+    number, _ = scene.receive("hook", webhook())
+    wait_until(lambda: scene.states() == ["delivered"])
+    assert [attempt.outcome for attempt in scene.attempts(number)] == ["retried"] * 4 + ["delivered"]
 
 
 def test_the_notifications_of_a_receiver_keep_their_order(scene, service, json_to, webhook, told, wait_until):
@@ -185,6 +207,21 @@ def test_what_another_replica_took_in_waits_for_the_reload_that_knows_its_receiv
     scene.configure({"hook": json_to(service), "new": json_to(service)}, attempts=100)
     wait_until(lambda: scene.states() == ["delivered"])
     assert len(service.requests) == 1
+
+
+def test_a_receiver_that_a_reload_brings_while_the_notifier_looks_is_known(scene, service, json_to, webhook, wait_until, monkeypatch):
+    taken_in = []
+
+    def look(connection):
+        if not taken_in:
+            scene.configure({"hook": json_to(service)})
+            taken_in.append(scene.receive("hook", webhook()))
+        return first_of_each(connection)
+
+    monkeypatch.setattr(worker, "first_of_each", look)
+    wait_until(lambda: scene.states() == ["delivered"])
+    ((number, _),) = taken_in
+    assert (scene.one(number).failures, scene.one(number).attempts) == (0, 1)
 
 
 def test_a_receiver_that_is_never_configured_is_given_up_after_the_attempts_whatever_the_clock_says(scene, webhook, wait_until):

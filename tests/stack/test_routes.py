@@ -110,6 +110,20 @@ def test_a_page_has_the_figures_and_the_links_of_the_alert(inboxes, start_alertm
     assert (over["event_action"], over["dedup_key"]) == ("resolve", event["dedup_key"])
 
 
+def test_what_fails_beside_another_failure_is_an_incident_of_its_own(inboxes, start_alertmanager, values, wait_until):
+    alertmanager = start_alertmanager(values())
+    about = {"RemediationFailed": "playbook", "NotificationFailing": "receiver", "AIBudgetExceeded": "budget"}
+    alerts = [an_alert(name, **{label: value}) for name, label in about.items() for value in ("a", "b")]
+    alertmanager.send(*alerts)
+    wait_until(lambda: len(inboxes.to("pager")) == 6)
+    # Of one that is over the others stay open: somebody who has acknowledged it has not seen these.
+    alertmanager.send(ended(alerts[0]))
+    wait_until(lambda: len(inboxes.to("pager")) == 7)
+    *opened, closed = (page.body for page in inboxes.to("pager"))
+    assert (len({page["dedup_key"] for page in opened}), closed["event_action"]) == (6, "resolve")
+    assert [page["dedup_key"] for page in opened].count(closed["dedup_key"]) == 1
+
+
 def test_a_webhook_and_the_notifier_get_a_bearer_token_and_the_whole_group(inboxes, start_alertmanager, values, wait_until):
     start_alertmanager(values()).send(an_alert("AIBudgetExceeded", budget="acme", team="data", action="suspend"))
     wait_until(lambda: len(inboxes.messages) == 4)
@@ -150,6 +164,25 @@ def test_what_a_tenant_is_called_is_text_in_every_medium(inboxes, start_alertman
     assert one_line in page.body["payload"]["summary"]
 
 
+def test_a_heartbeat_beats_while_the_alert_fires_and_stops_with_it(inboxes, start_alertmanager, values, wait_until):
+    beat = inboxes.webhook("beat") | {"send_resolved": False}
+    alertmanager = start_alertmanager(
+        values(receivers=values()["receivers"] | {"beat": beat}, heartbeat={"receivers": ["beat"], "every": "10s"})
+    )
+    watchdog = an_alert("Watchdog", "none", category="other")
+    alertmanager.send(watchdog)
+    wait_until(lambda: len(inboxes.to("beat")) == 3, seconds=60)
+    first, second, third = (message.at for message in inboxes.to("beat"))
+    assert (9 < second - first < 15, 9 < third - second < 15) == (True, True)
+    # Prometheus is silent: what it said last is over.
+    alertmanager.send(ended(watchdog))
+    control = an_alert("CloudCostSpike", "warning", provider="aws")
+    alertmanager.send(control)
+    wait_until(lambda: inboxes.to("email"))
+    assert {message.body["status"] for message in inboxes.to("beat")} == {"firing"}
+    assert inboxes.told() == {"beat", "email"}
+
+
 # --- mute times --------------------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +221,55 @@ def test_outside_its_time_and_on_other_days_a_mute_time_mutes_nothing(inboxes, s
     ]
     start_alertmanager(values(mute_times=mutes)).send(an_alert("CloudCostSpike", "warning", provider="aws"))
     wait_until(lambda: inboxes.to("email"))
+
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@pytest.mark.parametrize(
+    ("hour", "night_of", "muted"),
+    [
+        (23, 0, True),  # Friday, 23:30: Friday's night has begun.
+        (0, -1, True),  # Saturday, 00:30: it goes on.
+        (0, 0, False),  # Saturday, 00:30: Saturday's night is still to come.
+        (23, -1, False),  # Friday, 23:30: Thursday's is over.
+    ],
+)
+def test_a_night_goes_over_midnight_where_people_are(inboxes, start_alertmanager, values, wait_until, hour, night_of, muted):
+    now = datetime.now(UTC)
+    # Where it is this hour now. Etc/GMT-5 is 5 hours ahead of UTC.
+    ahead = (hour - now.hour + 12) % 24 - 12
+    there = now + timedelta(hours=ahead)
+    assert there.hour == hour
+    night = {"name": "nights", "severities": ["warning"], "start": "21:00", "end": "03:00", "location": f"Etc/GMT{-ahead:+}"}
+    night["weekdays"] = [DAYS[(there + timedelta(days=night_of)).weekday()]]
+    alertmanager = start_alertmanager(values(mute_times=[night]))
+    alertmanager.send(an_alert("CloudCostSpike", "warning", provider="aws"))
+    alertmanager.send(an_alert("Watchdog", severity="none"))
+    wait_until(lambda: [mail for mail in inboxes.to("email") if "Watchdog" in mail.subject])
+    if muted:
+        # One that nobody mutes comes after it.
+        assert [mail.subject for mail in inboxes.to("email")] == ["[FIRING none] Watchdog of nobody"]
+    else:
+        wait_until(lambda: [mail for mail in inboxes.to("email") if "CloudCostSpike" in mail.subject])
+
+
+def test_a_receiver_may_have_several_of_every_kind_and_each_of_them_is_told(inboxes, start_alertmanager, values, wait_until):
+    everybody = {
+        "email": [{"to": ["a@example.com", "b@example.com"]}, {"to": ["c@example.com"]}],
+        "slack": [*inboxes.slack("s1")["slack"], inboxes.slack("s2")["slack"][0] | {"channel": "#フィンオプス"}],
+        "pagerduty": [*inboxes.pagerduty("p1")["pagerduty"], *inboxes.pagerduty("p2")["pagerduty"]],
+        "webhook": [*inboxes.webhook("w1")["webhook"], *inboxes.webhook("w2")["webhook"]],
+        "notifier": ["sms-1", "sms.2"],
+    }
+    everyone = {severity: ["Everybody_1.x-y"] for severity in ("critical", "warning", "info")}
+    more = {"receivers": {"Everybody_1.x-y": everybody}, "routes": {"severity": everyone, "otherwise": "Everybody_1.x-y"}}
+    start_alertmanager(values(**more)).send(an_alert("AIBudgetExceeded", budget="データ/month", tenant_id="データ"))
+    told = {"a", "b", "c", "s1", "s2", "p1", "p2", "w1", "w2", "api/notifications/sms-1", "api/notifications/sms.2"}
+    wait_until(lambda: inboxes.told() == told)
+    assert {message.body["channel"] for message in inboxes.messages if message.to in {"/s1", "/s2"}} == {"#finops", "#フィンオプス"}
+    (mail,) = inboxes.to("a")
+    assert mail.subject == "[FIRING critical] AIBudgetExceeded of データ/month"
 
 
 def test_a_page_is_muted_where_that_was_said(inboxes, start_alertmanager, values, wait_until):

@@ -120,6 +120,36 @@ def test_what_another_alert_holds_back_is_not_escalated(inboxes, start_alertmana
     assert [subject.split()[-3] for subject in told if "RESOLVED" not in subject] == ["CostwardenDown", "AIBudgetExceeded"]
 
 
+def test_a_budget_that_is_blown_is_escalated_though_its_source_went_stale_since(inboxes, start_alertmanager, values, subjects, wait_until):
+    alertmanager = start_alertmanager(values())
+    overspent = an_alert("BudgetExceededCritical", budget="aws-month", provider="aws")
+    alertmanager.send(overspent)
+    wait_until(lambda: subjects("oncall"))
+    alertmanager.send(an_alert("CostSourceStale", "warning", source="cur", provider="aws"))
+    # Taken in when it is told, and in force when it holds back the spike.
+    wait_until(lambda: "CostSourceStale" in "".join(subjects("oncall")))
+    spike = an_alert("CloudCostSpike", "warning", provider="aws")
+    alertmanager.send(spike)
+    wait_until(lambda: spike["labels"] in alertmanager.held_back())
+    wait_until(lambda: subjects("executive"), seconds=20)
+    assert subjects("lead") + subjects("executive") == [
+        f"[FIRING critical, lead after {LEAD}s] BudgetExceededCritical of aws-month",
+        f"[FIRING critical, executive after {EXECUTIVE}s] BudgetExceededCritical of aws-month",
+    ]
+    assert [subject for subject in subjects("oncall") if "CloudCostSpike" in subject] == []
+    # Its end is told as any other.
+    alertmanager.send(ended(overspent))
+    wait_until(lambda: all(subjects(name)[-1] == "[RESOLVED] BudgetExceededCritical of aws-month" for name in ("lead", "executive")))
+
+
+def test_a_stage_of_some_alerts_is_for_these_and_no_other(inboxes, start_alertmanager, values, subjects, wait_until):
+    money = {"alerts": ["AIBudgetExceeded"]}
+    alertmanager = start_alertmanager(values(executive={**money, "after": "1s"}))
+    alertmanager.send(*about("LedgerDown", "a"), *about("AIBudgetExceeded", "b"))
+    wait_until(lambda: subjects("executive") and len(subjects("lead")) == 2, seconds=20)
+    assert subjects("executive") == ["[FIRING critical, executive after 1s] AIBudgetExceeded of b"]
+
+
 def test_after_a_reload_and_a_restart_what_is_due_is_told_at_once_and_nothing_twice(
     inboxes, start_alertmanager, values, subjects, wait_until
 ):

@@ -10,7 +10,8 @@ import yaml
 
 from costwarden.artifacts.inhibitions import INHIBITIONS
 from costwarden.artifacts.receivers import Receiver, Webhook
-from costwarden.artifacts.values import PLAYBOOKS, SEVERITIES, Costwarden, MuteTime, Stage, Timing, Values
+from costwarden.artifacts.timing import SEVERITIES, Heartbeat, MuteTime, Stage, Timing
+from costwarden.artifacts.values import PLAYBOOKS, Costwarden, Values
 
 Document = dict[str, Any]
 
@@ -48,7 +49,7 @@ OF_GLOBAL = (
 )
 OF_ROUTE = (
     "From top to bottom. `continue: true` lets an alert go on to the next; each route has its own group and its own clock.\n"
-    "Without `budget`, `guardrail` and `tenant_id` in `group_by`, a second budget would wait for the group_interval of the first."
+    "Without what an alert is about in `group_by`, a second budget would wait for the group_interval of the first."
 )
 OF_INHIBITION = (
     "What follows from another alert is held back while that fires. Labels that both sides lack count as equal, so each rule asks\n"
@@ -137,6 +138,8 @@ def _root(values: Values) -> Document:
 
 
 def _routes(values: Values) -> Iterator[Entry]:
+    if values.heartbeat:
+        yield from _heartbeat_routes(values.heartbeat)
     yield Entry(
         "What names a playbook goes to costwarden, each alert by itself and at once, and on to the people below.",
         {
@@ -152,8 +155,9 @@ def _routes(values: Values) -> Iterator[Entry]:
     for stage in values.escalation:
         comment = f"Escalation: critical alerts that have fired for {stage.after} and are not silenced."
         for receiver in stage.receivers:
-            yield Entry(comment, _stage_route(values, stage, receiver))
-            comment = ""
+            for matchers in _escalated(stage):
+                yield Entry(comment, _stage_route(values, stage, receiver, matchers))
+                comment = ""
     for name, team in values.routes.team.items():
         comment = f"Team {name}, {'beside' if team.in_addition else 'in place of'} those of the severity."
         for severity in SEVERITIES:
@@ -174,6 +178,20 @@ def _routes(values: Values) -> Iterator[Entry]:
             for route in _told(values, severity, matchers, category.of(severity), goes_on=False):
                 yield Entry(comment, route)
                 comment = ""
+    # The receiver at the top hears of nothing that has matched any route, and a playbook or a stage may have been the only one.
+    yield Entry("Everything else, a playbook and a stage beside it or not.", {"receiver": values.routes.otherwise})
+
+
+def _heartbeat_routes(heartbeat: Heartbeat) -> Iterator[Entry]:
+    comment = "That all of this is alive: told again and again, to whoever calls people when nothing comes."
+    # With a `repeat_interval` as long as the `group_interval` every second beat would be left out: it is a moment too early.
+    times = {"group_wait": "0s", "group_interval": heartbeat.every, "repeat_interval": "1s"}
+    for receiver in heartbeat.receivers:
+        route: Document = {"receiver": receiver, "matchers": [f"alertname = {heartbeat.alert}"], "group_by": ["..."], **times}
+        if receiver != heartbeat.receivers[-1]:
+            route["continue"] = True
+        yield Entry(comment, route)
+        comment = ""
 
 
 def _told(values: Values, severity: str, matchers: list[str], receivers: Sequence[str], *, goes_on: bool) -> Iterator[Document]:
@@ -188,7 +206,22 @@ def _told(values: Values, severity: str, matchers: list[str], receivers: Sequenc
         yield route
 
 
-def _stage_route(values: Values, stage: Stage, receiver: str) -> Document:
+def _escalated(stage: Stage) -> Iterator[list[str]]:
+    """The matchers of the alerts that a stage is of: a list for each of its teams, whose names may mean something in a pattern."""
+    category = stage.category if stage.category == "finops" else _quoted(stage.category)
+    matchers = [f"category = {category}", "severity = critical"]
+    if stage.alerts:
+        matchers.append(f'alertname =~ "{"|".join(stage.alerts)}"')
+    if stage.not_alerts:
+        matchers.append(f'alertname !~ "{"|".join(stage.not_alerts)}"')
+    matchers += [f"team != {_quoted(team)}" for team in stage.not_teams]
+    if not stage.teams:
+        yield matchers
+    for team in stage.teams:
+        yield [*matchers, f"team = {_quoted(team)}"]
+
+
+def _stage_route(values: Values, stage: Stage, receiver: str, matchers: list[str]) -> Document:
     # Whoever is told after a while is told by a group that waits that long: it sends nothing where the alert was over or silenced by
     # then. After a restart, what began longer ago than the wait is told at once; docs/alertmanager.md says what a reload does.
     group_by = list(stage.group_by)
@@ -201,7 +234,7 @@ def _stage_route(values: Values, stage: Stage, receiver: str) -> Document:
     )
     return {
         "receiver": receiver,
-        "matchers": ["category = finops", "severity = critical"],
+        "matchers": matchers,
         "group_by": group_by,
         **_times(timing),
         **_muted(values, "critical"),

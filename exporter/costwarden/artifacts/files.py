@@ -1,4 +1,4 @@
-"""Rules, routes, dashboards and scripts: finds what ships beside the package and copies it out.
+"""Rules, routes, dashboards, scripts and the documents they lead to: finds what ships beside the package and copies it out.
 
 In the wheel they lie in `costwarden/share/`; in a checkout, which an editable install points at, in the project's own folders.
 """
@@ -6,8 +6,11 @@ In the wheel they lie in `costwarden/share/`; in a checkout, which an editable i
 import tempfile
 from pathlib import Path, PurePath
 
-FOLDERS = ("alertmanager", "alerts", "dashboards", "scripts")
+FOLDERS = ("alertmanager", "alerts", "dashboards", "docs", "scripts")
 """What ships; pyproject.toml names the same folders to the wheel, and a test compares."""
+
+LEFT_OUT = PurePath("docs/pictures")
+"""The one folder in them that stays: the pictures of README.md, and what makes them."""
 
 VALUES = PurePath("alertmanager/values.yaml")
 """Whom the export is for: the example, or the values that it was rendered from."""
@@ -37,8 +40,9 @@ def artifact_path(name: str) -> Path:
 
     Raises `ArtifactError` where there is none.
     """
-    path = artifacts_root() / name
-    if Path(name).parts[:1] not in {(folder,) for folder in FOLDERS} or ".." in Path(name).parts or not path.exists():
+    path, parts = artifacts_root() / name, PurePath(name).parts
+    ships = parts[:1] in {(folder,) for folder in FOLDERS} and ".." not in parts and not PurePath(name).is_relative_to(LEFT_OUT)
+    if not ships or not path.exists():
         raise ArtifactError(f"costwarden ships no {name}: `costwarden artifacts list` shows what it ships")
     return path
 
@@ -46,8 +50,8 @@ def artifact_path(name: str) -> Path:
 def list_artifacts(root: Path | None = None) -> list[Path]:
     """Every file that ships, relative to `root` (`artifacts_root()` unless given), in order."""
     root = root or artifacts_root()
-    files = (path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sorted(path.relative_to(root) for path in files)
+    files = (path.relative_to(root) for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file())
+    return sorted(path for path in files if "__pycache__" not in path.parts and not path.is_relative_to(LEFT_OUT))
 
 
 def write_artifact(target: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 
 from costwarden.artifacts.alertmanager import alertmanager_yaml
 from costwarden.artifacts.files import VALUES
-from costwarden.artifacts.values import Values, load_values
+from costwarden.artifacts.values import Values, ValuesError, load_values
 
 ROUTES = PurePath("alertmanager/alertmanager.yaml")
 TEXTS = PurePath("alertmanager/templates/values.tmpl")
@@ -34,8 +34,21 @@ def rendered_from(path: Path, root: Path) -> dict[PurePath, str]:
     So an export says what it was rendered from, and its own copy is the one to edit and to render again.
     """
     values = load_values(path)
+    _check_alerts(values, path, root)
     # As it stands, line ends and all: otherwise it would look edited.
     return rendered(values, root) | {VALUES: path.read_bytes().decode()}
+
+
+def _check_alerts(values: Values, path: Path, root: Path) -> None:
+    """Raises `ValuesError` where a stage names an alert that does not ship: it would never be escalated, and nobody would notice."""
+    shipped = {name for rules in root.glob("alerts/*.rules.yaml") for name in _ALERT.findall(rules.read_text(encoding="utf-8"))}
+    for position, stage in enumerate(values.escalation):
+        for name in (*stage.alerts, *stage.not_alerts):
+            if stage.category == "finops" and name not in shipped:
+                raise ValuesError(f"{path}: `escalation[{position}]`: `{name}` is no alert of costwarden; alerts/README.md has their table")
+
+
+_ALERT = re.compile(r"^ *- alert: (\w+)$", re.MULTILINE)
 
 
 def values_tmpl(values: Values) -> str:

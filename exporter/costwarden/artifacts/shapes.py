@@ -151,6 +151,9 @@ Clock = Annotated[str, _shaped(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", "must be a ti
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Receivers = Annotated[tuple[Name, ...], AfterValidator(_each_once)]
 """Names of receivers, each once."""
+LabelValues = Annotated[tuple[LabelValue, ...], AfterValidator(_each_once)]
+AlertName = Annotated[str, _shaped(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an alert, as LedgerDown")]
+AlertNames = Annotated[tuple[AlertName, ...], AfterValidator(_each_once)]
 Labels = Annotated[tuple[LabelName, ...], AfterValidator(_each_once)]
 GroupLabels = Annotated[tuple[GroupLabel, ...], AfterValidator(_each_once)]
 """As `Labels`, or `...` for all. Alertmanager refuses a label that stands twice."""

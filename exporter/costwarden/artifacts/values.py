@@ -6,16 +6,13 @@ shape that means the same in YAML, in PromQL and in a template, and secrets are 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from costwarden.artifacts.receivers import Email, Pagerduty, Receiver, Slack
 from costwarden.artifacts.shapes import (
     BaseAddress,
-    Clock,
-    Duration,
-    GroupLabels,
     HostPort,
     Job,
     Labels,
@@ -24,15 +21,12 @@ from costwarden.artifacts.shapes import (
     Name,
     Receivers,
     SecretFile,
-    TimeZone,
     User,
     seconds,
 )
+from costwarden.artifacts.timing import SEVERITIES, Grouping, Heartbeat, MuteTime, Stage
 from costwarden.settings import Settings
 from costwarden.strict_yaml import YamlError, read_yaml, sentences
-
-SEVERITIES = ("critical", "warning", "info")
-Severity = Literal["critical", "warning", "info"]
 
 PLAYBOOKS = "costwarden"
 """The receiver that every alert with an `action` goes to."""
@@ -138,121 +132,6 @@ class Routes(Settings):
         return categories
 
 
-def _check_intervals(group_interval: str, repeat_interval: str) -> None:
-    # https://prometheus.io/docs/alerting/latest/configuration/#route: beyond --data.retention it repeats all the same.
-    if seconds(repeat_interval) > 120 * 3600:
-        raise ValueError("`repeat_interval` must be at most 5d: Alertmanager forgets after 120 h what it has sent")
-    if seconds(group_interval) == 0 or seconds(repeat_interval) == 0:
-        raise ValueError("`group_interval` and `repeat_interval` must be above 0")
-
-
-class Stage(Settings):
-    """Who is told of a critical alert that is neither over nor silenced after a while."""
-
-    stage: Name
-    """What it is called in the message: `lead`."""
-    after: Duration
-    """How long it must have fired."""
-    receivers: Receivers = Field(min_length=1)
-    """Who is told then; receivers of this stage alone."""
-    group_by: GroupLabels = Field(default=("...",), min_length=1)
-    """What becomes one message. `[...]`: each alert is told at its own time. Fewer labels: fewer messages, and an alert that joins a
-    group that has waited already is told before its time."""
-    group_interval: Duration | None = None
-    """Least time between two messages of a group; the one of critical alerts unless given."""
-    repeat_interval: Duration = "1d"
-    """How often it is said again while nothing changes."""
-
-    @field_validator("after")
-    @classmethod
-    def _some_time(cls, after: str) -> str:
-        if seconds(after) == 0:
-            raise ValueError("must be above 0: who is told at once stands in `routes.severity.critical`")
-        return after
-
-    @field_validator("group_by")
-    @classmethod
-    def _all_or_some(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        if "..." in labels and len(labels) > 1:
-            raise ValueError("`...` already means every label: leave out the others")
-        return labels
-
-    @model_validator(mode="after")
-    def _remembered(self) -> Self:
-        _check_intervals(self.group_interval or self.after, self.repeat_interval)
-        return self
-
-
-class Timing(Settings):
-    """Alertmanager's three times of a group."""
-
-    group_wait: Duration
-    """From a group's first alert to its first message."""
-    group_interval: Duration
-    """Least time between two messages of a group."""
-    repeat_interval: Duration
-    """How often a message is repeated while nothing changes."""
-    by: Labels = ()
-    """What becomes one message, in place of `grouping.by`."""
-
-    @model_validator(mode="after")
-    def _remembered(self) -> Self:
-        _check_intervals(self.group_interval, self.repeat_interval)
-        return self
-
-
-class Grouping(Settings):
-    """What becomes one message, and when."""
-
-    by: Labels = Field(default=("alertname", "category", "budget", "guardrail", "tenant_id"), min_length=1)
-    """Without `budget`, `guardrail` and `tenant_id`, a second budget would wait for the group_interval of the first, and be part of an
-    incident that somebody has acknowledged."""
-    critical: Timing = Timing(group_wait="10s", group_interval="5m", repeat_interval="1h")
-    warning: Timing = Timing(group_wait="30s", group_interval="5m", repeat_interval="4h")
-    info: Timing = Timing(group_wait="10m", group_interval="5m", repeat_interval="4d", by=("alertname", "category"))
-    """One message for each kind of alert: Slack takes one message a second, and what it refuses for that Alertmanager does not send again;
-    a thousand tenants may reach a threshold at once."""
-
-    def of(self, severity: str) -> Timing:
-        """The times of a severity."""
-        found: Timing = getattr(self, severity)
-        return found
-
-
-Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
-
-
-class MuteTime(Settings):
-    """When a severity is not told of. What still fires afterwards is told then."""
-
-    name: Name
-    """`nights`."""
-    severities: tuple[Severity, ...] = Field(min_length=1)
-    """Of which alerts."""
-    even_critical: bool = False
-    """Must be said for `critical` to be among them; escalation then waits, too."""
-    weekdays: tuple[Day, ...] = ()
-    """On these days; on all where none is named."""
-    start: Clock | None = None
-    """From this time of day, as 20:00."""
-    end: Clock | None = None
-    """To this time of day; before `start`, it is that of the next morning."""
-    location: TimeZone = "UTC"
-    """Time zone that days and times are of, as Europe/Berlin."""
-
-    @model_validator(mode="after")
-    def _some_of_the_time(self) -> Self:
-        if "critical" in self.severities and not self.even_critical:
-            raise ValueError("`critical` among `severities` mutes pages: say `even_critical: true` if that is meant")
-        if (self.start is None) != (self.end is None):
-            raise ValueError("needs both `start` and `end`, or neither")
-        if self.start is not None and self.start == self.end:
-            raise ValueError("`start` and `end` are the same time: leave out both for the whole day")
-        if self.start is None and not self.weekdays:
-            raise ValueError("mutes always: name `weekdays`, or `start` and `end`")
-        return self
-
-
 DEFAULT_RECEIVERS: dict[str, Receiver] = {
     "finops-email": Receiver(email=(Email(to=("finops@example.com",)),)),
     "finops-pager": Receiver(pagerduty=(Pagerduty(routing_key_file="/etc/alertmanager/secrets/pagerduty-key"),)),
@@ -291,6 +170,8 @@ class Values(Settings):
     """Of critical alerts; `[]` has none."""
     grouping: Grouping = Grouping()
     mute_times: tuple[MuteTime, ...] = ()
+    heartbeat: Heartbeat | None = None
+    """Who notices where nothing is told any more; nobody unless given."""
 
     @field_validator("receivers")
     @classmethod
@@ -341,6 +222,12 @@ class Values(Settings):
             for name in stage.receivers:
                 if [used for _, used in self._uses()].count(name) > 1:
                     raise ValueError(f"`escalation`: `{name}` is told elsewhere too: give the stage `{stage.stage}` a receiver of its own")
+        for name in self.heartbeat.receivers if self.heartbeat else ():
+            if [used for _, used in self._uses()].count(name) > 1:
+                raise ValueError(f"`heartbeat`: `{name}` is told elsewhere too: people would hear of it without end")
+            # An end would be one beat more, at the very time at which there should be none.
+            if self.receivers[name].send_resolved:
+                raise ValueError(f"`heartbeat`: `{name}` needs `send_resolved: false`: the end of the alert is no sign of life")
         for name, team in self.routes.team.items():
             for severity in SEVERITIES:
                 if team.in_addition and (twice := set(team.of(severity)) & set(self.routes.severity.of(severity))):
@@ -349,9 +236,11 @@ class Values(Settings):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        waits = [seconds(stage.after) for stage in self.escalation]
-        if waits != sorted(set(waits)):
-            raise ValueError("`escalation`: each stage must come later than the one before it")
+        # Stages of other alerts are another staircase.
+        for of in dict.fromkeys(stage.of for stage in self.escalation):
+            waits = [seconds(stage.after) for stage in self.escalation if stage.of == of]
+            if waits != sorted(set(waits)):
+                raise ValueError("`escalation`: each stage must come later than the one before it")
         return self
 
     def _uses(self) -> Iterator[tuple[str, str]]:
@@ -365,6 +254,7 @@ class Values(Settings):
                 yield from ((f"{place}.{severity}", name) for name in branch.of(severity))
         for position, stage in enumerate(self.escalation):
             yield from ((f"escalation[{position}].receivers", name) for name in stage.receivers)
+        yield from (("heartbeat.receivers", name) for name in (self.heartbeat.receivers if self.heartbeat else ()))
 
 
 class ValuesError(Exception):

@@ -1,4 +1,4 @@
-"""`costwarden artifacts`: rules, dashboards, routes and scripts that ship beside the package."""
+"""`costwarden artifacts`: rules, dashboards, routes, scripts and documents that ship beside the package."""
 
 import tempfile
 from collections import Counter
@@ -36,7 +36,7 @@ directory_argument = click.argument("directory", type=click.Path(path_type=Path,
 
 @click.group()
 def artifacts() -> None:
-    """Find, export and upgrade rules, dashboards, routes and scripts."""
+    """Find, export and upgrade rules, dashboards, routes, scripts and their documents."""
 
 
 @artifacts.command("list")

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 KEEP_ALIVE_SECONDS = 620
 """An idle connection is kept for longer than clients (httpx: 5 s) and load balancers (AWS: 60 s, Google: 600 s) keep it. Closed first by
-the server, it would take a request with it that is on its way; all of what came while the server stood still, for uvloop looks at its timers
+the server, it would take a request with it that is on its way, and all that came while the server stood still: uvloop looks at its timers
 before it reads."""
 
 

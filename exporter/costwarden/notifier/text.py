@@ -166,8 +166,9 @@ _RESERVED = 80
 
 
 def kept(values: Mapping[str, str], names: Callable[[str], bool] = lambda _: True) -> dict[str, str]:
-    """What is kept of labels or annotations: those with such names, the first ones by name, none longer than `LONGEST_VALUE`."""
-    wanted = sorted(name for name in values if names(name))[:MOST_LABELS]
+    """What is kept of labels or annotations: those with such names, name and severity first and the others by name, none longer than
+    `LONGEST_VALUE`."""
+    wanted = sorted((name for name in values if names(name)), key=lambda name: (name not in ("alertname", "severity"), name))[:MOST_LABELS]
     return {name[:200]: values[name][:LONGEST_VALUE] for name in wanted}
 
 

@@ -1,6 +1,7 @@
 """Delivers notifications, beside the server: of each receiver one after the other, and no receiver waits for another."""
 
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -30,10 +31,17 @@ PRUNE_SECONDS = 3600
 MOST_HANGING = 4
 """Threads of one receiver that may hang past their time limit: no socket of theirs waits so long, so that something else is wrong."""
 
+MOST_REFUSALS = 3
+"""Failures after which a message is given up that the service itself finds wrong (400, 413, 422): it would not take it an hour later
+either, and whatever else its receiver is to be told waits behind it."""
+
 UNKNOWN_SECONDS = 600
 """How long what is for a receiver that nobody here has heard of waits for a reload: another replica may have its configuration first."""
 
 _MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
+
+# As Apprise ends its sentence about an answer. A key that has expired (401, 403) or an address that is gone may be mended meanwhile.
+_REFUSED = re.compile(r"\berror=(?:400|413|422)\b")
 
 log = structlog.get_logger(__name__)
 
@@ -117,12 +125,12 @@ class NotificationWorker:
 
     def _step(self) -> float:
         """Give up what takes too long, and begin what is due; seconds until there is something to do, unless woken before."""
-        settings = self._settings()
         self._give_up_overdue()
-        now = self._now()
         wait = POLL_SECONDS
         with self._ledger.read() as connection:
             first = first_of_each(connection)
+        # Asked afterwards: what was taken in by a reloaded configuration is delivered by it.
+        settings, now = self._settings(), self._now()
         for notification in first:
             with self._lock:
                 if notification.receiver in self._flying:
@@ -217,6 +225,7 @@ class NotificationWorker:
         # What has waited for its first attempt for a day has one alone: of a receiver that is gone for good, each would hold up all that
         # is behind it, which would be more every day.
         last = notification.attempts == 0 and self._now() - notification.received_at >= _MICROS_PER_DAY
+        last |= notification.failures + 1 >= MOST_REFUSALS and _REFUSED.search(why) is not None
         self._note_failure(notification, flight.attempt_id, flight.retry, why, last=last)
 
     def _note_failure(self, notification: Notification, attempt_id: int | None, retry: RetrySettings, why: str, *, last: bool) -> None:
