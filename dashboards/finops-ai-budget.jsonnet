@@ -4,50 +4,59 @@ local q = import 'queries.libsonnet';
 // `.*` of the variable also matches budgets that name no tenant.
 local chosen = q.chosen('tenant_id');
 local labels = ['budget', 'period', 'tenant_id', 'team', 'user_id', 'service', 'feature'];
-local ofBudgets(metric) = 'max by (%s) (%s{%s})' % [std.join(', ', labels), metric, chosen];
+local ofBudgets(metric) = 'max by (%s, job) (%s{%s})' % [std.join(', ', labels), metric, chosen];
 local used = ofBudgets('budget:ai_budget_spent:ratio');
 local fullest = 'topk(100, %s)' % used;
 local byBudget(metric) = lib.rows(q.among(fullest, ofBudgets(metric)));
-local fastest = 'topk(20, max by (%s) (budget:ai_budget_spent:ratio{%s} / (budget:ai_budget_period_elapsed:ratio > 0)))'
+local fastest = 'topk(20, max by (%s, job) (budget:ai_budget_spent:ratio{%s} / (budget:ai_budget_period_elapsed:ratio > 0)))'
                 % [std.join(', ', labels), chosen];
 local byPace(metric) = lib.rows(q.among(fastest, ofBudgets(metric)));
-local tenants(metric) = 'max by (tenant_id) (%s{%s})' % [metric, chosen];
-local lastHour = 'sum without (window) (tenant:ai_token_usage_cost_window_usd:sum{window="1h", %s})' % chosen;
-local excess = 'topk(20, %s - %s)' % [lastHour, tenants('ai_cost_expected_hourly_usd')];
+// At a moment, where `at` has one: the modifier `@`.
+local tenants(metric, at='') = q.totals('tenant_id', '%s{%s}%s' % [metric, chosen, at]);
+local lastHour(at='') = 'sum without (window) (tenant:ai_token_usage_cost_window_usd:sum{window="1h", %s}%s)' % [chosen, at];
+local beyond(at) =
+  '(%s - %s - scalar(max(cost_anomaly_limit_deviations)) * %s)'
+  % [lastHour(at), tenants('ai_cost_expected_hourly_usd', at), tenants('ai_cost_deviation_hourly_usd', at)];
+local burn(window) = q.leading(
+  10, 'budget, period', function(at) 'max by (budget, period) (budget:ai_budget_burn:rate%s{%s}%s)' % [window, chosen, at],
+);
+local excess = 'topk(20, %s - %s)' % [lastHour(), tenants('ai_cost_expected_hourly_usd')];
 
 lib.dashboard(
   uid='finops-ai-budget',
   title='FinOps: AI budgets',
   description='What AI requests cost, by whom and on which model, and how budgets stand. Figures are US dollars, exact from the ledger.',
-  variables=[lib.variable('tenant_id', 'Tenant', 'ai_requests_total')],
+  // Those that have a budget and have called nothing yet, too.
+  variables=[lib.variable('tenant_id', 'Tenant', '{__name__=~"ai_budget_limit_usd|ai_requests_total"}')],
+  about='tenant_id',
   rows=[
     lib.row('This month', [
-      lib.number('Month to date', 'AI cost of all tenants this calendar month, whatever is chosen above.', lib.now('max(ai_spend_monthly_usd)'), 'currencyUSD', 4),
+      lib.number('Month to date', 'AI cost of all tenants this calendar month, whatever is chosen above.', lib.now(q.total('ai_spend_monthly_usd')), 'currencyUSD', 4),
       lib.gauge(
         'Of the limit',
         'Month to date of all tenants as a share of the limit above which TotalAISpendHigh fires.',
-        lib.now('max(ai_spend_monthly_usd) / (max(ai_spend_monthly_limit_usd) > 0)'),
+        lib.now(q.fullest('ai_spend_monthly_usd', 'ai_spend_monthly_limit_usd')),
         'percentunit',
         4,
       ) + lib.budgetSteps + lib.max(1.2),
       lib.number(
         'Budgets used up',
         'Budgets that refuse every request.',
-        lib.now('count(%s == 1) or vector(0)' % q.once('ai_budget_hard_limit_reached{%s}' % chosen)),
+        lib.now(q.sum('ai_budget_hard_limit_reached{%s}' % chosen)),
         'none',
         4,
       ) + lib.steps([[1, 'red']]),
       lib.number(
         'Budgets at risk',
         'Budgets that have reached their soft limit.',
-        lib.now('count(%s == 1) or vector(0)' % q.once('ai_budget_soft_limit_reached{%s}' % chosen)),
+        lib.now(q.sum('ai_budget_soft_limit_reached{%s}' % chosen)),
         'none',
         4,
       ) + lib.steps([[1, 'orange']]),
       lib.number(
         'Refused, 24 hours',
         'Checks of all tenants in the last 24 hours that were answered with no, for whatever reason.',
-        lib.now('sum(increase(ai_budget_checks_total{outcome="denied"}[1d]))'),
+        lib.now(q.orZero('sum(increase(ai_budget_checks_total{outcome="denied"}[1d]))')),
         'short',
         4,
       ) + lib.whole,
@@ -62,18 +71,23 @@ lib.dashboard(
         'Forecast of the month',
         'All tenants: the month to date, what it will have cost by its end, the bounds between which 80 % of months end, and the limit.',
         [
-          lib.over('max(ai_spend_monthly_usd)', 'month to date'),
-          lib.over('max(ai_spend_forecast_usd)', 'forecast'),
-          lib.over('max(ai_spend_forecast_lower_usd)', 'lower bound'),
-          lib.over('max(ai_spend_forecast_upper_usd)', 'upper bound'),
-          lib.over('max(ai_spend_monthly_limit_usd)', 'limit'),
+          lib.over(q.total('ai_spend_monthly_usd'), 'month to date'),
+          lib.over(q.total('ai_spend_forecast_usd'), 'forecast'),
+          lib.over(q.total('ai_spend_forecast_lower_usd'), 'lower bound'),
+          lib.over(q.total('ai_spend_forecast_upper_usd'), 'upper bound'),
+          lib.over(q.total('ai_spend_monthly_limit_usd'), 'limit'),
         ],
         'currencyUSD',
       ) + lib.band('lower bound', 'upper bound') + lib.limit('limit'),
       lib.lines(
         'Spend of 24 hours',
-        'Cost of the 24 hours before each moment, of the 10 tenants that lead.',
-        [lib.over('topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="1d", %s})' % chosen, '{{tenant_id}}')],
+        'Cost of the 24 hours before each moment, of the 10 tenants that lead at the end of the time range.',
+        [
+          lib.over(
+            q.leading(10, 'tenant_id', function(at) 'tenant:ai_token_usage_cost_window_usd:sum{window="1d", %s}%s' % [chosen, at]),
+            '{{tenant_id}}',
+          ),
+        ],
         'currencyUSD',
       ) + lib.bare,
     ]),
@@ -128,9 +142,9 @@ lib.dashboard(
         'Guardrails',
         'What AI calls of all tenants have cost in the window of each guardrail, and from what on it is breached.',
         [
-          lib.rows('max by (guardrail, severity) (costwarden_guardrail_breached)'),
-          lib.rows('max by (guardrail, severity) (costwarden_guardrail_spend_usd)'),
-          lib.rows('max by (guardrail, severity) (costwarden_guardrail_threshold_usd)'),
+          lib.rows('max by (guardrail, severity, job) (costwarden_guardrail_breached)'),
+          lib.rows('max by (guardrail, severity, job) (costwarden_guardrail_spend_usd)'),
+          lib.rows('max by (guardrail, severity, job) (costwarden_guardrail_threshold_usd)'),
         ],
         'currencyUSD',
         ['guardrail', 'severity'],
@@ -142,26 +156,31 @@ lib.dashboard(
     lib.row('How fast budgets are spent', [
       lib.lines(
         'Burn of an hour',
-        'How fast budgets are spent: 1 is all of the limit by the end of the period. AIBudgetBurnsFast looks at 12 and, in 6 hours, at 6.',
-        [lib.over('topk(10, max by (budget, period) (budget:ai_budget_burn:rate1h{%s}))' % chosen, '{{budget}} {{period}}')],
+        |||
+          How fast the 10 budgets are spent that are the fastest at the end of the time range: 1 is all of the limit by the end of the period.
+          AIBudgetBurnsFast looks at 12 and, in 6 hours, at 6.
+        |||,
+        [lib.over(burn('1h'), '{{budget}} {{period}}')],
         'none',
       ) + lib.bare,
       lib.lines(
         'Burn of a day',
-        'How fast budgets of a week or a month are spent: 1 is all of the limit by the end of the period. AIBudgetBurnsSlowly looks at 3.',
-        [lib.over('topk(10, max by (budget, period) (budget:ai_budget_burn:rate1d{%s}))' % chosen, '{{budget}} {{period}}')],
+        |||
+          The same of a day, of budgets of a week or a month: 1 is all of the limit by the end of the period. AIBudgetBurnsSlowly looks at 3.
+        |||,
+        [lib.over(burn('1d'), '{{budget}} {{period}}')],
         'none',
       ) + lib.bare,
     ]),
     lib.row('Who and what', [
       lib.bars(
-        'Spend by tenant',
+        'Spend by tenant, 30 days',
         'The 10 largest of the last 30 days.',
         lib.now('sort_desc(topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="30d", %s}))' % chosen, '{{tenant_id}}'),
         'currencyUSD',
       ) + lib.seriesLeadsBy('tenant_id', 'Only ${__field.labels.tenant_id}', 'finops-ai-budget'),
       lib.bars(
-        'Spend by model',
+        'Spend by model, 30 days',
         'The 10 largest of the last 30 days, of the chosen tenants.',
         lib.now(
           'sort_desc(topk(10, %s))' % q.sum('ai_token_usage_cost_window_usd{window="30d", %s}' % chosen, 'provider, model'),
@@ -170,24 +189,24 @@ lib.dashboard(
         'currencyUSD',
       ),
       lib.bars(
-        'Spend by feature',
+        'Spend by feature, all time',
         'The 10 largest since the ledger began, of the chosen tenants.',
         lib.now(
-          'sort_desc(topk(10, label_replace(%s, "feature", "(no feature)", "feature", "")))' % q.sum('ai_token_usage_cost_usd{%s}' % chosen, 'feature'),
-          '{{feature}}',
+          'sort_desc(topk(10, %s))' % q.named(q.sum('ai_token_usage_cost_usd{%s}' % chosen, 'feature'), 'feature'),
+          '{{name}}',
         ),
         'currencyUSD',
       ),
     ]),
     lib.row('Efficiency', [
       lib.bars(
-        'Cost of a million tokens',
+        'Cost of a million tokens, all time',
         'Input and output together, of all tenants since the ledger began, by model.',
         lib.now('sort_desc(model:ai_cost_per_mtok_usd:ratio)', '{{provider}} {{model}}'),
         'currencyUSD',
       ),
       lib.bars(
-        'Cost of a report',
+        'Cost of a report, all time',
         'Average cost of a request by report type, failed ones included, since the ledger began.',
         lib.now(
           'sort_desc(%s / (%s > 0))' % [
@@ -199,7 +218,7 @@ lib.dashboard(
         'currencyUSD',
       ),
       lib.bars(
-        'Cached input',
+        'Cached input, all time',
         'Share of the input tokens that a provider read from its cache, which costs a tenth to a half, since the ledger began.',
         lib.now(
           'sort_desc(%s / (%s > 0))' % [
@@ -228,24 +247,18 @@ lib.dashboard(
     lib.row('Spikes', [
       lib.lines(
         'Hour against the week',
-        'Cost of the last hour divided by the average hour of the last 7 days: 1 is an hour like any other.',
-        [lib.over('topk(10, tenant:ai_cost_hourly:ratio{%s})' % chosen, '{{tenant_id}}')],
+        |||
+          Cost of the last hour divided by the average hour of the last 7 days, of the 10 tenants that lead at the end of the time range: 1 is
+          an hour like any other.
+        |||,
+        [lib.over(q.leading(10, 'tenant_id', function(at) 'tenant:ai_cost_hourly:ratio{%s}%s' % [chosen, at]), '{{tenant_id}}')],
         'short',
         8,
       ) + lib.bare,
       lib.lines(
         'Hours beyond what is expected',
-        'Cost of the last hour above the limit of AISpendAnomaly, by tenant; below 0 is as usual.',
-        [
-          lib.over(
-            |||
-              topk(5, %s
-              - %s
-              - scalar(max(cost_anomaly_limit_deviations)) * %s)
-            ||| % [lastHour, tenants('ai_cost_expected_hourly_usd'), tenants('ai_cost_deviation_hourly_usd')],
-            '{{tenant_id}}',
-          ),
-        ],
+        'Cost of the last hour above the limit of AISpendAnomaly, of the 5 tenants that lead at the end of the time range; below 0 is as usual.',
+        [lib.over(q.leading(5, 'tenant_id', beyond), '{{tenant_id}}')],
         'currencyUSD',
         8,
       ) + lib.bare,
@@ -254,7 +267,7 @@ lib.dashboard(
         'Cost of the last hour by tenant, against the median of this hour on such days in the four weeks before: the 20 largest excesses.',
         [
           lib.rows(excess),
-          lib.rows(q.among(excess, lastHour)),
+          lib.rows(q.among(excess, lastHour())),
           lib.rows(q.among(excess, tenants('ai_cost_expected_hourly_usd'))),
           lib.rows(q.among(excess, tenants('ai_cost_deviation_hourly_usd'))),
         ],
@@ -273,13 +286,13 @@ lib.dashboard(
         8,
       ),
       lib.bars(
-        'Refusals by budget',
+        'Refusals by budget, since the start',
         'Checks of all tenants that each budget has refused since the server started.',
         lib.now(q.orNone('sort_desc(topk(10, sum by (budget, period) (ai_budget_denied_checks_total)))', 'budget'), '{{budget}} {{period}}'),
         'short',
       ),
       lib.bars(
-        'Requests without a price',
+        'Requests without a price, 24 hours',
         'Requests of all tenants in the last 24 hours whose model has no price: their cost may be in no figure.',
         lib.now(
           q.orNone('sort_desc(%s > 0)' % q.sum('increase(ai_unpriced_requests_total[1d])', 'provider, model'), 'model'), '{{provider}} {{model}}'
@@ -289,7 +302,7 @@ lib.dashboard(
       lib.number(
         'Unsettled',
         'Reservations of calls of all tenants whose cost was never reported. They count as spent.',
-        lib.now('max(costwarden_reservations{state="unsettled"})'),
+        lib.now(q.total('costwarden_reservations{state="unsettled"}')),
         'none',
         4,
         7,
@@ -297,7 +310,7 @@ lib.dashboard(
       lib.number(
         'Unsettled dollars',
         'What calls may have cost whose cost was never reported, of the budgets that hold most of it.',
-        lib.now('max(ai_budget_unsettled_usd{%s}) or vector(0)' % chosen),
+        lib.now(q.orZero('max(ai_budget_unsettled_usd{%s})' % chosen)),
         'currencyUSD',
         4,
         7,
@@ -306,24 +319,24 @@ lib.dashboard(
         'Billed and metered',
         'What AI providers have billed for all tenants on the days that their bills have whole, and how much of it was metered.',
         [
-          lib.rows('max by (provider) (ai_reconciliation_capture_ratio)'),
-          lib.rows('max by (provider) (ai_billed_cost_usd)'),
-          lib.rows('max by (provider) (ai_metered_cost_usd)'),
-          lib.rows('max by (provider) (ai_reconciliation_corrected_usd)'),
-          lib.rows('max by (provider) (ai_reconciliation_residual_usd)'),
-          lib.rows('max by (provider) (ai_reconciliation_daily_bills)'),
+          lib.rows('max by (provider, job) (ai_reconciliation_capture_ratio)'),
+          lib.rows('max by (provider, job) (ai_billed_cost_usd)'),
+          lib.rows('max by (provider, job) (ai_metered_cost_usd)'),
+          lib.rows('max by (provider, job) (ai_reconciliation_corrected_usd)'),
+          lib.rows('max by (provider, job) (ai_reconciliation_residual_usd)'),
+          lib.rows('max by (provider, job) (ai_reconciliation_daily_bills)'),
         ],
         'currencyUSD',
         ['provider'],
         ['Captured', 'Billed', 'Metered', 'Corrected', 'Residual', 'Days'],
         16,
         7,
-      ) + lib.unitOf('Captured', 'percentunit') + lib.unitOf('Days', 'none')
+      ) + lib.sorted('Captured', desc=false) + lib.unitOf('Captured', 'percentunit') + lib.unitOf('Days', 'none')
       + lib.other('Captured', {
         'custom.cellOptions': { type: 'color-background' },
         thresholds: { mode: 'absolute', steps: [{ color: 'red', value: null }, { color: 'orange', value: 0.8 }, { color: 'green', value: 0.9 }] },
       }),
-      lib.firing('AI.*|TotalAI.*|CostGuardrail.*|LedgerDown|CostwardenDown|PriceDataOld'),
+      lib.firing('AI.*|TotalAI.*|CostGuardrail.*|LedgerDown|CostwardenDown|PriceDataOld', 'tenant_id'),
     ]),
   ],
 )

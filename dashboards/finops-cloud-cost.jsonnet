@@ -5,11 +5,16 @@ local q = import 'queries.libsonnet';
 local chosen = q.chosen('provider');
 local month = q.own('current', chosen);
 local budget = 'sum(%s)' % q.budgets(chosen);
-local ofServices(metric) = 'max by (provider, service) (%s{%s})' % [metric, chosen];
+// At a moment, where `at` has one: the modifier `@`.
+local ofServices(metric, at='') = q.totals('provider, service', '%s{%s}%s' % [metric, chosen, at]);
+local beyond(at) =
+  '(%s - %s - scalar(max(cost_anomaly_limit_deviations)) * %s)'
+  % [ofServices('cloud_service_cost_%s_usd' % name, at) for name in ['daily', 'expected', 'deviation']];
+local growth = 'max by (provider) (provider:cloud_cost_forecast_growth:ratio{%s})' % chosen;
 local excess = 'topk(20, %s - %s)' % [ofServices('cloud_service_cost_daily_usd'), ofServices('cloud_service_cost_expected_usd')];
 local byService(metric) = lib.rows(q.among(excess, ofServices(metric)));
-local ofProviders(metric) = lib.rows('max by (provider, account, budget, period) (%s{%s})' % [metric, chosen]);
-local ofBudgets(metric) = 'max by (budget, provider, environment, team, service) (%s{%s})' % [metric, chosen];
+local ofProviders(metric) = lib.rows('max by (provider, account, budget, period, job) (%s{%s})' % [metric, chosen]);
+local ofBudgets(metric) = 'max by (budget, provider, environment, team, service, job) (%s{%s})' % [metric, chosen];
 local fullest = 'topk(100, %s)' % ofBudgets('budget:cloud_budget_spent:ratio');
 local byBudget(metric) = lib.rows(q.among(fullest, ofBudgets(metric)));
 
@@ -18,6 +23,7 @@ lib.dashboard(
   title='FinOps: cloud cost',
   description='What the clouds cost, against their budgets. Figures are US dollars from the bills, as new as these are.',
   variables=[lib.variable('provider', 'Cloud', 'provider:cloud_cost_monthly_usd:sum')],
+  about='provider',
   rows=[
     lib.row('This month', [
       lib.number(
@@ -37,7 +43,7 @@ lib.dashboard(
         'Month to date as a share of the budget, of the clouds that have one.',
         lib.now(
           |||
-            sum(%(spent)s and on (provider) provider:cloud_budget_monthly_limit_usd:max)
+            sum(%(spent)s and on (provider) provider:cloud_budget_monthly_limit_usd:sum)
             / (%(budget)s > 0)
           ||| % { spent: q.services('provider', chosen), budget: budget }
         ),
@@ -49,12 +55,19 @@ lib.dashboard(
         lib.now('sum(%s)' % q.forecast(chosen)),
         'currencyUSD',
       ),
-      lib.number(
+      lib.numbers(
         'Month over month',
-        'This month to date against the whole month before: -40 % on the 18th of a month of 30 days is a steady cost.',
-        lib.now('%s / (%s > 0) - 1' % [month, q.own('previous', chosen)]),
+        |||
+          This month against the whole month before: as it is forecast to end, which compares like with like, and so far: -40 % on the 18th of a
+          month of 30 days is a steady cost.
+        |||,
+        [
+          lib.now('sum(%s) / (%s > 0) - 1' % [q.forecast(chosen), q.own('previous', chosen)], 'by forecast'),
+          lib.now('%s / (%s > 0) - 1' % [month, q.own('previous', chosen)], 'so far'),
+        ],
         'percentunit',
-      ),
+        4,
+      ) + lib.stepsOf('by forecast', [[0.2, 'orange']]),
       lib.number(
         'Cost per customer',
         'Month to date of the chosen clouds divided by all tenants that have used AI or sent a request.',
@@ -66,7 +79,7 @@ lib.dashboard(
         'Cost of the month as it grows, by cloud, and the budgets of clouds as wholes.',
         [
           lib.over('provider:cloud_cost_monthly_usd:sum{month="current", %s}' % chosen, '{{provider}}'),
-          lib.over('provider:cloud_budget_monthly_limit_usd:max{%s}' % chosen, '{{provider}} budget'),
+          lib.over('provider:cloud_budget_monthly_limit_usd:sum{%s}' % chosen, '{{provider}} budget'),
         ],
         'currencyUSD',
       ) + lib.bare,
@@ -85,21 +98,29 @@ lib.dashboard(
         ],
         'currencyUSD',
       ) + lib.band('lower bound', 'upper bound') + lib.limit('budget'),
-      lib.bars(
+      lib.grid(
         'Growth by cloud',
         'This month as it is forecast to end against the whole month before, by cloud: comparable from its first days on.',
-        lib.now('sort_desc(provider:cloud_cost_forecast_growth:ratio{%s})' % chosen, '{{provider}}'),
-        'percentunit',
+        [
+          lib.rows(growth),
+          lib.rows(q.totals('provider', 'cloud_cost_forecast_usd{%s}' % chosen)),
+          lib.rows('sum by (provider) (provider:cloud_cost_monthly_usd:sum{month="previous", %s})' % chosen),
+          lib.rows('sum by (provider) (provider:cloud_cost_monthly_usd:sum{month="current", %s})' % chosen),
+        ],
+        'currencyUSD',
+        ['provider'],
+        ['Growth', 'Forecast', 'Month before', 'Month to date'],
         12,
-        5,
-      ) + lib.min(-1) + lib.max(1) + lib.steps([[0.2, 'orange']]),
+        7,
+      ) + lib.unitOf('Growth', 'percentunit') + lib.coloured('Growth', [[0.2, 'orange']])
+      + lib.leadsBy('provider', 'Only ${__value.text}', 'finops-cloud-cost'),
       lib.lines(
         'Growth so far',
         'This month to date against the whole month before, by cloud: it begins at -100 %.',
         [lib.over('provider:cloud_cost_monthly_growth:ratio{%s}' % chosen, '{{provider}}')],
         'percentunit',
         12,
-        5,
+        7,
       ) + lib.bare,
     ]),
     lib.row('Budgets', [
@@ -123,8 +144,16 @@ lib.dashboard(
       + lib.unitOf('Forecast used', 'percentunit') + lib.coloured('Forecast used'),
       lib.lines(
         'Burn of a day',
-        'How fast the 10 fastest cloud budgets are spent: 1 is all of the limit by the end of the month, 2 is twice as fast. Bills come in lumps.',
-        [lib.over('topk(10, max by (budget) (budget:cloud_budget_burn:rate1d{%s}))' % chosen, '{{budget}}')],
+        |||
+          How fast the 10 cloud budgets are spent that are the fastest at the end of the time range: 1 is all of the limit by the end of the month,
+          2 is twice as fast. Bills come in lumps.
+        |||,
+        [
+          lib.over(
+            q.leading(10, 'budget', function(at) 'max by (budget) (budget:cloud_budget_burn:rate1d{%s}%s)' % [chosen, at]),
+            '{{budget}}',
+          ),
+        ],
         'none',
         8,
         7,
@@ -147,7 +176,7 @@ lib.dashboard(
         'Forecasts of providers',
         'Cost of this month by its end as the providers themselves forecast it, with the bounds that they give; of all clouds.',
         [
-          lib.rows('max by (source, account) (%s)' % std.join(' or ', ['%s_cost_forecast%s_usd' % [cloud, bound] for cloud in q.clouds]))
+          lib.rows('max by (source, account, job) (%s)' % std.join(' or ', ['%s_cost_forecast%s_usd' % [cloud, bound] for cloud in q.clouds]))
           for bound in ['', '_lower', '_upper']
         ],
         'currencyUSD',
@@ -159,16 +188,16 @@ lib.dashboard(
     ]),
     lib.row('Where it goes', [
       lib.bars(
-        'Cost by region',
+        'Cost by region, this month',
         'This month, the 10 largest. What a cluster shows of a cloud\'s bill counts once, in that bill.',
         lib.now(
-          'sort_desc(topk(10, label_replace(%s, "region", "(no region)", "region", "")))' % q.services('region', chosen),
-          '{{region}}',
+          'sort_desc(topk(10, %s))' % q.named(q.services('region', chosen), 'region'),
+          '{{name}}',
         ),
         'currencyUSD',
       ),
       lib.bars(
-        'Cost by service',
+        'Cost by service, this month',
         'This month, the 10 largest. Workloads of a cluster stand beside the machines of the cloud that they run on.',
         lib.now(
           'sort_desc(topk(10, sum by (provider, service) (service:cloud_cost_monthly_usd:sum{month="current", %s})))' % chosen,
@@ -177,7 +206,7 @@ lib.dashboard(
         'currencyUSD',
       ),
       lib.grid(
-        'Top 10 cost drivers',
+        'Top 10 cost drivers, this month',
         'The services in a region that cost most this month. Workloads of a cluster stand beside the machines that they run on.',
         [lib.rows('topk(10, sum by (provider, region, service) (service:cloud_cost_monthly_usd:sum{month="current", %s}))' % chosen)],
         'currencyUSD',
@@ -186,17 +215,17 @@ lib.dashboard(
         width=8,
       ) + lib.leadsBy('provider', 'Only ${__value.text}', 'finops-cloud-cost'),
       lib.bars(
-        'Attributed cost',
+        'Attributed cost, this month',
         'Share of the usage and purchases in this month\'s bills that has a team, feature, tenant or environment; of all clouds.',
-        lib.now('sort(max by (target) (cloud_cost_attributed_ratio))', '{{target}}'),
+        lib.now('sort(min by (target) (cloud_cost_attributed_ratio))', '{{target}}'),
         'percentunit',
         6,
         7,
       ) + lib.max(1) + lib.ownedSteps,
       lib.bars(
-        'Unattributed cost',
+        'Unattributed cost, this month',
         'Usage and purchases in this month\'s bills without a team, feature, tenant or environment; of all clouds.',
-        lib.now('sort_desc(max by (target) (cloud_cost_unattributed_usd))', '{{target}}'),
+        lib.now('sort_desc(%s)' % q.totals('target', 'cloud_cost_unattributed_usd'), '{{target}}'),
         'currencyUSD',
         6,
         7,
@@ -224,7 +253,7 @@ lib.dashboard(
         'The newest complete day in the data, by cloud, at the time it was known, and what is usual on its weekday.',
         [
           lib.over('provider:cloud_cost_daily_usd:sum{%s}' % chosen, '{{provider}}'),
-          lib.over('max by (provider) (cloud_cost_weekday_usd{%s})' % chosen, '{{provider}}, usual'),
+          lib.over(q.totals('provider', 'cloud_cost_weekday_usd{%s}' % chosen), '{{provider}}, usual'),
         ],
         'currencyUSD',
         8,
@@ -266,23 +295,16 @@ lib.dashboard(
       ),
       lib.lines(
         'Services beyond what is expected',
-        'How many dollars services cost on the newest complete day above the limit of CloudCostAnomaly; below 0 is as usual.',
-        [
-          lib.over(
-            |||
-              topk(5, max by (provider, service) (cloud_service_cost_daily_usd{%(chosen)s})
-              - max by (provider, service) (cloud_service_cost_expected_usd{%(chosen)s})
-              - scalar(max(cost_anomaly_limit_deviations))
-              * max by (provider, service) (cloud_service_cost_deviation_usd{%(chosen)s}))
-            ||| % { chosen: chosen },
-            '{{provider}} {{service}}',
-          ),
-        ],
+        |||
+          How many dollars services cost on the newest complete day above the limit of CloudCostAnomaly, the 5 that lead at the end of the time
+          range; below 0 is as usual.
+        |||,
+        [lib.over(q.leading(5, 'provider, service', beyond), '{{provider}} {{service}}')],
         'currencyUSD',
       ) + lib.bare,
     ]),
     lib.row('Whether to believe it', [
-      lib.firing('Budget.*|Cloud.*|Cost.*|ProviderBudget.*|S3BucketLarge|OverprovisionedPod|RulesOutOfDate|ConfigReloadFailed|MetricsPageStale'),
+      lib.firing('Budget.*|Cloud.*|Cost.*|ProviderBudget.*|S3BucketLarge|OverprovisionedPod|RulesOutOfDate|ConfigReloadFailed|MetricsPageStale', 'provider'),
       lib.bars(
         'Age of the newest day',
         'Time since the newest complete day in the data began. Bills come one to two days late.',

@@ -4,17 +4,18 @@ local q = import 'queries.libsonnet';
 local month = 'global:cloud_cost_monthly_usd:sum{month="current"}';
 local budget = 'sum(%s)' % q.budgets('');
 local ratios = '(budget:cloud_budget_spent:ratio or budget:ai_budget_spent:ratio)';
-local ofCloudBudgets(metric) = 'max by (budget, provider) (%s)' % metric;
+local ofCloudBudgets(metric) = 'max by (budget, provider, job) (%s)' % metric;
 local fullestClouds = 'topk(20, %s)' % ofCloudBudgets('budget:cloud_budget_spent:ratio');
 local byCloudBudget(metric) = lib.rows(q.among(fullestClouds, ofCloudBudgets(metric)));
-local ofAiBudgets(metric) = 'max by (budget, period, tenant_id) (%s)' % metric;
+local ofAiBudgets(metric) = 'max by (budget, period, tenant_id, job) (%s)' % metric;
 local fullestAi = 'topk(20, %s)' % ofAiBudgets('budget:ai_budget_spent:ratio');
 local byAiBudget(metric) = lib.rows(q.among(fullestAi, ofAiBudgets(metric)));
 local ofServices(month) = 'sum by (provider, service) (service:cloud_cost_monthly_usd:sum{month="%s"})' % month;
 local dearest = 'topk(10, %s)' % ofServices('current');
 local ofTenants(window) = 'sum by (tenant_id) (tenant:ai_token_usage_cost_window_usd:sum{window="%s"})' % window;
 local consumers = 'topk(10, %s)' % ofTenants('30d');
-local above(limit) = '(count(%s > %s) or vector(0))' % [ratios, limit];
+// Of a limit of $0 of which nothing is spent the ratio is no number, which is above nothing.
+local above(limit) = '%s > bool %s' % [ratios, limit];
 
 lib.dashboard(
   uid='finops-overview',
@@ -39,64 +40,78 @@ lib.dashboard(
         'Forecast of the budget',
         'The forecast as a share of the budget, of the clouds that have one.',
         lib.now(
-          'sum(%s and on (provider) provider:cloud_budget_monthly_limit_usd:max) / (%s > 0)' % [q.forecast(''), budget]
+          'sum(%s and on (provider) provider:cloud_budget_monthly_limit_usd:sum) / (%s > 0)' % [q.forecast(''), budget]
         ),
         'percentunit',
       ) + lib.budgetSteps + lib.max(1.2),
       lib.number(
         'AI, month to date',
         'Metered AI cost of this calendar month, exact and at once; providers bill it days later.',
-        lib.now('max(ai_spend_monthly_usd)'),
+        lib.now(q.total('ai_spend_monthly_usd')),
         'currencyUSD',
       ) + lib.leads('AI budgets', 'finops-ai-budget'),
       lib.number(
         'AI, forecast',
         'What AI will have cost by the end of this month, by weekdays. Empty before a week of usage is known.',
-        lib.now('max(ai_spend_forecast_usd)'),
+        lib.now(q.total('ai_spend_forecast_usd')),
         'currencyUSD',
       ) + lib.leads('AI budgets', 'finops-ai-budget'),
       lib.gauge(
         'AI of the limit',
         'Metered AI cost of this month as a share of the limit above which TotalAISpendHigh fires.',
-        lib.now('max(ai_spend_monthly_usd) / (max(ai_spend_monthly_limit_usd) > 0)'),
+        lib.now(q.fullest('ai_spend_monthly_usd', 'ai_spend_monthly_limit_usd')),
         'percentunit',
       ) + lib.budgetSteps + lib.max(1.2),
       lib.number(
         'Budget adherence',
         'Share of all cloud and AI budgets that are not overspent in their current period.',
-        lib.now('1 - %s / count(%s)' % [above(1), ratios]),
+        lib.now('1 - avg(%s)' % above(1)),
         'percentunit',
       ) + lib.steps([[0, 'red'], [0.9, 'orange'], [1, 'green']]),
       lib.number(
         'Budgets above 80 %',
         'Cloud and AI budgets of which more than 80 % is spent in their current period.',
-        lib.now(above('0.8')),
+        lib.now('sum(%s)' % above('0.8')),
         'none',
       ) + lib.steps([[1, 'orange']]),
       lib.number(
         'Cost per customer',
-        'The bills of this month to date divided by the tenants that have used AI or sent a request.',
+        'The bills of this month so far divided by the tenants that have used AI or sent a request.',
         lib.now('global:cloud_cost_per_tenant_usd:ratio'),
         'currencyUSD',
       ),
       lib.number(
         'AI per customer',
-        'Metered AI cost of this month divided by the tenants that have used AI or sent a request.',
-        lib.now('max(ai_spend_monthly_usd) / global:tenants:count'),
+        'Metered AI cost of this month so far divided by the tenants that have used AI or sent a request.',
+        lib.now('%s / global:tenants:count' % q.total('ai_spend_monthly_usd')),
         'currencyUSD',
       ),
-      lib.number(
+      lib.numbers(
         'Month over month',
-        'This month to date against the whole month before: -40 % on the 18th of a month of 30 days is a steady cost.',
-        lib.now('global:cloud_cost_monthly_growth:ratio'),
+        |||
+          This month against the whole month before: as it is forecast to end, which compares like with like, and so far: -40 % on the 18th of a
+          month of 30 days is a steady cost.
+        |||,
+        [
+          lib.now('sum(%s) / ignoring (month) (global:cloud_cost_monthly_usd:sum{month="previous"} > 0) - 1' % q.forecast(''), 'by forecast'),
+          lib.now('global:cloud_cost_monthly_growth:ratio', 'so far'),
+        ],
         'percentunit',
-      ),
-      lib.number(
+        4,
+      ) + lib.stepsOf('by forecast', [[0.2, 'orange']]),
+      lib.numbers(
         'Alerts that fire',
-        'Alerts of costwarden that fire, critical ones and warnings.',
-        lib.now('count(ALERTS{category="finops", alertstate="firing", severity=~"critical|warning"}) or vector(0)'),
+        'Alerts of costwarden that fire now. They stand at the end of this page, with what is only information.',
+        [
+          lib.now(
+            'count(ALERTS{category="finops", alertstate="firing", severity="%s"}) or 0 * max(costwarden_rules_info)' % severity,
+            severity
+          )
+          for severity in ['critical', 'warning']
+        ],
         'none',
-      ) + lib.steps([[1, 'orange']]),
+        4,
+      ) + lib.stepsOf('critical', [[1, 'red']]) + lib.stepsOf('warning', [[1, 'orange']]),
     ]),
     lib.row('Against the budget', [
       lib.lines(
@@ -154,15 +169,15 @@ lib.dashboard(
     ]),
     lib.row('What drives it', [
       lib.bars(
-        'AI cost by provider',
+        'AI cost by provider, all time',
         'Metered AI cost since the ledger began.',
-        lib.now('sort_desc(label_replace(finops_cost_by_provider_usd, "provider", "(no provider)", "provider", ""))', '{{provider}}'),
+        lib.now('sort_desc(%s)' % q.named('finops_cost_by_provider_usd', 'provider'), '{{name}}'),
         'currencyUSD',
         6,
         8,
       ),
       lib.number(
-        'AI cost',
+        'AI cost, all time',
         'Metered AI cost of all providers since the ledger began.',
         lib.now('finops_total_cost_usd'),
         'currencyUSD',
@@ -170,7 +185,7 @@ lib.dashboard(
         8,
       ),
       lib.number(
-        'Cost of a million tokens',
+        'Cost of a million tokens, all time',
         'Of all models together, input and output, since the ledger began.',
         lib.now('global:ai_cost_per_mtok_usd:ratio'),
         'currencyUSD',
@@ -178,7 +193,7 @@ lib.dashboard(
         8,
       ),
       lib.bars(
-        'Tokens by model',
+        'Tokens by model, all time',
         'Input and output tokens since the ledger began, the 10 models with the most.',
         lib.now('sort_desc(topk(10, finops_tokens_total))', '{{provider}} {{model}}'),
         'short',
@@ -186,7 +201,7 @@ lib.dashboard(
         8,
       ),
       lib.grid(
-        'Top cost drivers',
+        'Top cost drivers, this month',
         |||
           The 10 services that cost most this month, and what they cost in the whole month before. Workloads of a cluster stand beside the
           machines that they run on.
@@ -201,7 +216,7 @@ lib.dashboard(
         10,
       ) + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
       lib.bars(
-        'AI cost by model',
+        'AI cost by model, 30 days',
         'Metered AI cost of the last 30 days, the 10 models that cost most.',
         lib.now('sort_desc(topk(10, model:ai_token_usage_cost_window_usd:sum{window="30d"}))', '{{provider}} {{model}}'),
         'currencyUSD',
@@ -223,13 +238,13 @@ lib.dashboard(
       lib.gauge(
         'Cost that has an owner',
         'Share of the usage and purchases of this month that has a team: what nobody owns nobody saves.',
-        lib.now('max(cloud_cost_attributed_ratio{target="team"})'),
+        lib.now('min(cloud_cost_attributed_ratio{target="team"})'),
         'percentunit',
       ) + lib.max(1) + lib.ownedSteps,
       lib.number(
         'Cost without an owner',
         'Usage and purchases of this month without a team.',
-        lib.now('max(cloud_cost_unattributed_usd{target="team"})'),
+        lib.now(q.total('cloud_cost_unattributed_usd{target="team"}')),
         'currencyUSD',
       ),
       lib.gauge(
@@ -253,9 +268,11 @@ lib.dashboard(
       lib.number(
         'AI calls refused, 30 days',
         'Checks that were answered with no before they cost anything.',
-        lib.now('sum(increase(ai_budget_checks_total{outcome="denied"}[30d]))'),
+        lib.now(q.orZero('sum(increase(ai_budget_checks_total{outcome="denied"}[30d]))')),
         'short',
       ) + lib.whole,
+    ]),
+    lib.row('Budgets and alerts', [
       lib.bars(
         'Budgets used, per cent',
         'Cloud and AI budgets by the share that is spent in their period, the 15 fullest; 100 is the limit.',
@@ -267,11 +284,11 @@ lib.dashboard(
       lib.numbers(
         'Alerts of budgets',
         'Alerts about a budget that fire, by severity. An overspent budget is two of them, a warning and a critical one.',
-        [lib.now('sort_desc(finops_budget_alerts_active)', '{{severity}}')],
+        [lib.now('max(finops_budget_alerts_active{severity="%s"})' % severity, severity) for severity in ['critical', 'warning', 'info']],
         'none',
         8,
         9,
-      ) + lib.steps([[1, 'orange']]) + lib.leads('Remediation', 'finops-remediation'),
+      ) + lib.stepsOf('critical', [[1, 'red']]) + lib.stepsOf('warning', [[1, 'orange']]) + lib.stepsOf('info', [[1, 'blue']]) + lib.leads('Remediation', 'finops-remediation'),
       lib.firing('.*'),
     ]),
   ],

@@ -1,7 +1,7 @@
 local lib = import 'lib.libsonnet';
 local q = import 'queries.libsonnet';
 
-local perSource(aggregation, metric) = lib.rows('%s by (source) (%s)' % [aggregation, metric]);
+local perSource(aggregation, metric) = lib.rows('%s by (source, job) (%s)' % [aggregation, metric]);
 local rate(labels, metric) = 'sum by (%s) (rate(%s[$__rate_interval]))' % [labels, metric];
 local up = lib.words(['down', 'red'], ['up', 'green']);
 
@@ -10,12 +10,14 @@ lib.dashboard(
   title='FinOps: pipeline',
   description='Whether the figures can be believed: sources, freshness, the ledger, checks, what is sent, and versions.',
   variables=[],
+  // Of what runs now, and of the hours before.
+  since='now-6h',
   rows=[
     lib.row('costwarden', [
       lib.number(
         'Reachable',
-        'Share of the instances of costwarden that Prometheus can scrape.',
-        lib.now('avg(up{job="costwarden"})'),
+        'Share of the instances of costwarden that Prometheus can scrape: 0 where it knows none.',
+        lib.now('avg(up{job="costwarden"}) or vector(0)'),
         'percentunit',
       ) + lib.steps([[0, 'red'], [0.01, 'orange'], [1, 'green']]),
       lib.number('Ledger', 'Whether the last write to the ledger was durable, of all instances.', lib.now('min(costwarden_ledger_up)'), 'none') + up,
@@ -50,9 +52,9 @@ lib.dashboard(
         'Instances and files of rules that are of another version than this dashboard. Upgrade all three together.',
         lib.now(
           |||
-            (count(costwarden_build_info{version!="$costwarden_version"}) or vector(0))
-            + (count(costwarden_rules_info{version!="$costwarden_version"}) or vector(0))
-          |||
+            (count(costwarden_build_info{version!="$costwarden_version"}) or %(zero)s)
+            + (count(costwarden_rules_info{version!="$costwarden_version"}) or %(zero)s)
+          ||| % { zero: q.zero }
         ),
         'none',
         8,
@@ -68,20 +70,20 @@ lib.dashboard(
         |||,
         [
           perSource('min', 'costwarden_source_up'),
-          lib.rows('max by (source) (time() - costwarden_source_last_success_timestamp_seconds)'),
+          lib.rows('max by (source, job) (time() - costwarden_source_last_success_timestamp_seconds)'),
           perSource('max', 'costwarden_source_stale_after_seconds'),
           // The end of today lies ahead.
-          lib.rows('clamp_min(max by (source) (time() - costwarden_source_data_newest_timestamp_seconds), 0)'),
+          lib.rows('clamp_min(max by (source, job) (time() - costwarden_source_data_newest_timestamp_seconds), 0)'),
           perSource('max', 'costwarden_source_refresh_duration_seconds'),
           perSource('max', 'costwarden_source_rows'),
-          lib.rows(q.sum('costwarden_source_rejected_rows', 'source')),
+          lib.rows(q.sum('costwarden_source_rejected_rows', 'source, job')),
           perSource('max', 'costwarden_source_daily_request_cost_usd'),
           perSource('max', 'costwarden_source_daily_request_limit_usd'),
         ],
         's',
         ['source'],
         ['Up', 'Read ago', 'Stale after', 'Data end ago', 'Took', 'Rows', 'Rejected', 'Requests today', 'Request limit'],
-      ) + lib.unitOf('Up', 'none') + lib.wordsOf('Up', ['failed', 'red'], ['ok', 'green']) + lib.unitOf('Rows', 'short') + lib.unitOf('Rejected', 'short')
+      ) + lib.sorted('Up', desc=false) + lib.unitOf('Up', 'none') + lib.wordsOf('Up', ['failed', 'red'], ['ok', 'green']) + lib.unitOf('Rows', 'short') + lib.unitOf('Rejected', 'short')
       + lib.coloured('Rejected', [[1, 'orange']]) + lib.unitOf('Requests today', 'currencyUSD') + lib.unitOf('Request limit', 'currencyUSD'),
       lib.lines(
         'Refreshes',
@@ -195,18 +197,18 @@ lib.dashboard(
         'Notifications',
         'Receivers of the notifier: deliveries by how they ended since the ledger began, what waits, and when each was last reached.',
         [
-          lib.rows('max by (receiver) (costwarden_notifications_total{outcome="delivered"})'),
-          lib.rows('max by (receiver) (costwarden_notifications_total{outcome="retried"})'),
-          lib.rows('max by (receiver) (costwarden_notifications_total{outcome="failed"})'),
-          lib.rows(q.sum('costwarden_notification_queue_length', 'receiver')),
-          lib.rows('1000 * max by (receiver) (costwarden_notification_last_success_timestamp_seconds)'),
+          lib.rows('max by (receiver, job) (costwarden_notifications_total{outcome="delivered"})'),
+          lib.rows('max by (receiver, job) (costwarden_notifications_total{outcome="retried"})'),
+          lib.rows('max by (receiver, job) (costwarden_notifications_total{outcome="failed"})'),
+          lib.rows(q.sum('costwarden_notification_queue_length', 'receiver, job')),
+          lib.rows('1000 * max by (receiver, job) (costwarden_notification_last_success_timestamp_seconds)'),
         ],
         'short',
         ['receiver'],
         ['Delivered', 'Retried', 'Failed', 'Waiting', 'Last'],
         24,
         6,
-      ) + lib.coloured('Failed', [[1, 'red']]) + lib.unitOf('Last', 'dateTimeFromNow'),
+      ) + lib.sorted('Failed') + lib.coloured('Failed', [[1, 'red']]) + lib.unitOf('Last', 'dateTimeFromNow'),
       lib.number('CloudWatch', 'Whether nothing keeps what was used from CloudWatch.', lib.now('min(costwarden_cloudwatch_up)'), 'none', 4) + up,
       lib.number(
         'Sent to CloudWatch',
@@ -256,7 +258,7 @@ lib.dashboard(
       lib.number(
         'Series above their limit',
         'Series that were summed into other, or left out, because their metric has more than its limit.',
-        lib.now('sum(max by (metric) (costwarden_series_overflow)) or vector(0)'),
+        lib.now(q.orZero('sum(max by (metric) (costwarden_series_overflow))')),
         'short',
         8,
         9,

@@ -2,13 +2,13 @@ local lib = import 'lib.libsonnet';
 local q = import 'queries.libsonnet';
 
 local fullest = |||
-  topk(100, max by (budget, period, tenant_id, action) (
+  topk(100, max by (budget, period, tenant_id, action, job) (
     (ai_budget_spent_usd + ai_budget_unsettled_usd) / ignoring (action) group_right () (ai_budget_limit_usd{action!=""} > 0)
   ))
 |||;
 
 local fullestClouds = |||
-  topk(100, max by (budget, provider, action) (
+  topk(100, max by (budget, provider, action, job) (
     cloud_budget_spent_usd / ignoring (action) group_right () (cloud_budget_limit_usd{action!=""} > 0)
   ))
 |||;
@@ -18,6 +18,7 @@ lib.dashboard(
   title='FinOps: remediation',
   description='What costwarden stops, suspends and asks about when a budget is used up, what it refused to do, and what waits for a person.',
   variables=[],
+  since='now-7d',
   rows=[
     lib.row('Now', [
       lib.names('Mode', 'off does nothing, dry-run only plans, approve asks a person, enforce acts.', lib.now('max by (mode) (costwarden_remediation_mode)', '{{mode}}'), 4),
@@ -30,25 +31,25 @@ lib.dashboard(
       lib.number(
         'Waits for approval',
         'Runs that wait for a person. `costwarden remediate approve` lets one go on, `reject` ends it.',
-        lib.now('max(costwarden_remediation_queue_length{state="awaiting_approval"})'),
+        lib.now(q.total('costwarden_remediation_queue_length{state="awaiting_approval"}')),
         'none',
       ) + lib.steps([[1, 'orange']]),
       lib.number(
         'Interrupted',
         'Runs that a crash has interrupted. A person must look: `costwarden remediate show`.',
-        lib.now('max(costwarden_remediation_queue_length{state="interrupted"})'),
+        lib.now(q.total('costwarden_remediation_queue_length{state="interrupted"}')),
         'none',
       ) + lib.steps([[1, 'red']]),
       lib.number(
         'Runs failed',
         'Runs of playbooks that failed or stopped half way, since the ledger began.',
-        lib.now('%s or vector(0)' % q.sum('costwarden_remediation_runs_total{outcome=~"failed|timed_out|stopped|interrupted"}')),
+        lib.now(q.orZero(q.sum('costwarden_remediation_runs_total{outcome=~"failed|timed_out|stopped|interrupted"}'))),
         'none',
       ) + lib.steps([[1, 'red']]),
       lib.number(
         'Refused',
         'Runs that the guard has refused since the ledger began.',
-        lib.now('%s or vector(0)' % q.sum('costwarden_remediation_refused_total')),
+        lib.now(q.orZero(q.sum('costwarden_remediation_refused_total'))),
         'none',
       ) + lib.steps([[1, 'orange']]),
       lib.firing('Remediation.*|BudgetExceededCritical|AIBudgetExceeded|CostGuardrail.*|AIEmergencyStop'),
@@ -57,21 +58,21 @@ lib.dashboard(
       lib.bars(
         'Runs by outcome',
         'Runs of each playbook since the ledger began, by how they ended.',
-        lib.now('sort_desc(max by (playbook, outcome) (costwarden_remediation_runs_total))', '{{playbook}}: {{outcome}}'),
+        lib.now('sort_desc(%s)' % q.sum('costwarden_remediation_runs_total', 'playbook, outcome'), '{{playbook}}: {{outcome}}'),
         'short',
         12,
       ),
       lib.bars(
         'Refusals by reason',
         'Why the guard has refused runs since the ledger began.',
-        lib.now(q.orNone('sort_desc(max by (playbook, reason) (costwarden_remediation_refused_total))', 'reason'), '{{playbook}} {{reason}}'),
+        lib.now(q.orNone('sort_desc(%s)' % q.sum('costwarden_remediation_refused_total', 'playbook, reason'), 'reason'), '{{playbook}} {{reason}}'),
         'short',
         12,
       ),
       lib.lines(
         'Queue',
         'Alerts in the queue that are not done with, by state.',
-        [lib.over('max by (state) (costwarden_remediation_queue_length)', '{{state}}')],
+        [lib.over(q.totals('state', 'costwarden_remediation_queue_length'), '{{state}}')],
         'none',
         8,
       ) + lib.stacked,
@@ -96,7 +97,7 @@ lib.dashboard(
         'AI budgets whose alert starts a playbook when they are used up, the 100 fullest.',
         [
           lib.rows(fullest),
-          lib.rows(q.among(fullest, 'max by (budget, period, tenant_id, action) (ai_budget_limit_usd{action!=""})')),
+          lib.rows(q.among(fullest, 'max by (budget, period, tenant_id, action, job) (ai_budget_limit_usd{action!=""})')),
         ],
         'currencyUSD',
         ['budget', 'period', 'tenant_id', 'action'],
@@ -109,7 +110,7 @@ lib.dashboard(
         'Cloud budgets whose alert starts a playbook when they are overspent, the 100 fullest.',
         [
           lib.rows(fullestClouds),
-          lib.rows(q.among(fullestClouds, 'max by (budget, provider, action) (cloud_budget_limit_usd{action!=""})')),
+          lib.rows(q.among(fullestClouds, 'max by (budget, provider, action, job) (cloud_budget_limit_usd{action!=""})')),
         ],
         'currencyUSD',
         ['budget', 'provider', 'action'],
@@ -121,9 +122,9 @@ lib.dashboard(
         'Guardrails',
         'Guardrails, what they have cost in their window, and the playbook that their alert starts, where they name one.',
         [
-          lib.rows('max by (guardrail, severity, action) (costwarden_guardrail_breached)'),
-          lib.rows('max by (guardrail, severity, action) (costwarden_guardrail_spend_usd)'),
-          lib.rows('max by (guardrail, severity, action) (costwarden_guardrail_threshold_usd)'),
+          lib.rows('max by (guardrail, severity, action, job) (costwarden_guardrail_breached)'),
+          lib.rows('max by (guardrail, severity, action, job) (costwarden_guardrail_spend_usd)'),
+          lib.rows('max by (guardrail, severity, action, job) (costwarden_guardrail_threshold_usd)'),
         ],
         'currencyUSD',
         ['guardrail', 'severity', 'action'],

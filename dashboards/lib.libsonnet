@@ -1,4 +1,6 @@
 // What the dashboards are made of: queries, panels with a unit and a sentence, rows that lay themselves out, the dashboard around them.
+local q = import 'queries.libsonnet';
+
 local source = { type: 'prometheus', uid: '${datasource}' };
 
 // That of the package, whose rules the dashboards read: render.py puts it in.
@@ -10,6 +12,38 @@ local titleHeight = 1;
 
 local letters = 'ABCDEFGHIJ';
 
+// What a figure looks like that nothing judges: green and red say good and bad, and belong to thresholds. The mode is said, because newer
+// Grafanas turn the marks of a gauge off where it is not.
+local looks = {
+  stat: { color: { mode: 'thresholds' }, first: 'text' },
+  table: { color: { mode: 'thresholds' }, first: 'text' },
+  gauge: { color: { mode: 'thresholds' }, first: 'blue' },
+  bargauge: { color: { mode: 'thresholds' }, first: 'blue' },
+  barchart: { color: { mode: 'fixed', fixedColor: 'blue' }, first: 'text' },
+  timeseries: { color: { mode: 'palette-classic' }, first: 'text' },
+};
+
+// The heads of columns that are labels.
+local titles = {
+  account: 'Account',
+  action: 'Playbook',
+  alertname: 'Alert',
+  budget: 'Budget',
+  environment: 'Environment',
+  feature: 'Feature',
+  guardrail: 'Guardrail',
+  period: 'Period',
+  provider: 'Provider',
+  receiver: 'Receiver',
+  region: 'Region',
+  service: 'Service',
+  severity: 'Severity',
+  source: 'Source',
+  team: 'Team',
+  tenant_id: 'Tenant',
+  user_id: 'User',
+};
+
 local panel(type, title, description, targets, unit, width, height) = {
   type: type,
   title: title,
@@ -17,13 +51,18 @@ local panel(type, title, description, targets, unit, width, height) = {
   description: std.stripChars(std.strReplace(description, '\n', ' '), ' '),
   datasource: source,
   targets: std.mapWithIndex(function(i, target) target { refId: letters[i] }, targets),
-  fieldConfig: { defaults: { unit: unit, thresholds: { mode: 'absolute', steps: [{ color: 'green', value: null }] } }, overrides: [] },
+  fieldConfig: {
+    defaults: { unit: unit, color: looks[type].color, thresholds: { mode: 'absolute', steps: [{ color: looks[type].first, value: null }] } },
+    overrides: [],
+  },
   gridPos: { w: width, h: height },
 };
 
 // Where a link leads: a dashboard by its uid, with the same source and time, and with variables set.
 local address(uid, variables='') =
   '/d/%s?${datasource:queryparam}%s&${__url_time_range}' % [uid, variables];
+
+local steps(pairs) = [{ color: 'green', value: null }] + [{ color: pair[1], value: pair[0] } for pair in pairs];
 
 local latest = { calcs: ['lastNotNull'], fields: '', values: false };
 
@@ -120,7 +159,8 @@ local stack(rows) =
       ],
     },
 
-  // `names` are the queries' columns in their order; `labels` the columns from labels, in theirs.
+  // `names` are the queries' columns in their order; `labels` the columns from labels, in theirs. Costwardens with ledgers of their own
+  // have a `job` each: it keeps their lines apart, and is not shown.
   grid(title, description, targets, unit, labels, names, width=24, height=9)::
     local field(i) = if std.length(names) == 1 then 'Value' else 'Value #' + letters[i];
     local figures = std.mapWithIndex(function(i, name) { field: field(i), name: name }, names);
@@ -132,9 +172,9 @@ local stack(rows) =
         {
           id: 'organize',
           options: {
-            excludeByName: { Time: true },
+            excludeByName: { Time: true, job: true },
             indexByName: { [fields[i]]: i for i in std.range(0, std.length(fields) - 1) },
-            renameByName: { [figure.field]: figure.name for figure in figures },
+            renameByName: { [figure.field]: figure.name for figure in figures } + { [label]: titles[label] for label in labels },
           },
         },
       ],
@@ -142,8 +182,9 @@ local stack(rows) =
 
   // --- refinements of a panel -----------------------------------------------------------------------------------------------------
 
-  // Colours from the values on: `[0.8, 'orange']`.
-  steps(pairs):: { fieldConfig+: { defaults+: { thresholds+: { steps+: [{ color: pair[1], value: pair[0] } for pair in pairs] } } } },
+  // Colours from the values on: `[0.8, 'orange']`; below them it is green.
+  steps(pairs):: { fieldConfig+: { defaults+: { thresholds+: { steps: steps(pairs) } } } },
+  stepsOf(name, pairs):: self.other(name, { thresholds: { mode: 'absolute', steps: steps(pairs) } }),
   budgetSteps:: self.steps([[0.8, 'orange'], [1, 'red']]),
   // The more the better, and CloudCostUnattributed fires below 0.8 as shipped. The first step, which begins nowhere, is red here.
   ownedSteps:: { fieldConfig+: { defaults+: { thresholds+: { steps: [
@@ -166,9 +207,7 @@ local stack(rows) =
   coloured(name, pairs=null):: self.other(
     name,
     { 'custom.cellOptions': { type: 'color-background' } }
-    + if pairs == null then {} else {
-      thresholds: { mode: 'absolute', steps: [{ color: 'green', value: null }] + [{ color: pair[1], value: pair[0] } for pair in pairs] },
-    },
+    + if pairs == null then {} else { thresholds: { mode: 'absolute', steps: steps(pairs) } },
   ),
   // 0 and 1 as words: `['down', 'red'], ['up', 'green']`.
   words(zero, one):: {
@@ -187,7 +226,7 @@ local stack(rows) =
   leads(title, uid):: { fieldConfig+: { defaults+: { links: [{ title: title, url: address(uid), targetBlank: false }] } } },
   // Where a cell of a table leads: `column` is the label that the variable of the same name is set to.
   leadsBy(column, title, uid):: self.other(
-    column,
+    titles[column],
     { links: [{ title: title, url: address(uid, '&var-%s=${__data.fields.%s:percentencode}' % [column, column]), targetBlank: false }] },
   ),
   // Where a series leads: as `leadsBy`, by a label of the series.
@@ -198,6 +237,8 @@ local stack(rows) =
       },
     },
   },
+  // The lines of a table by another column than its first figure, the largest first unless `desc` is false.
+  sorted(name, desc=true):: { options+: { sortBy: [{ displayName: name, desc: desc }] } },
   // Of many lines, whose areas would hide each other.
   bare:: { fieldConfig+: { defaults+: { custom+: { fillOpacity: 0 } } } },
   // What lies between two series, filled.
@@ -210,19 +251,41 @@ local stack(rows) =
   ),
   stacked:: { fieldConfig+: { defaults+: { custom+: { stacking: { mode: 'normal', group: 'A' }, fillOpacity: 60 } } } },
 
-  // What fires, for every dashboard.
-  firing(pattern)::
-    local labels = ['alertname', 'severity', 'team', 'budget', 'tenant_id', 'provider', 'source'];
-    local alerts = 'ALERTS{category="finops", alertstate="firing", alertname=~"%s"}' % pattern;
+  // What fires, for every dashboard: the critical first. There may be an alert for each tenant.
+  firing(pattern, chosen=null)::
+    local labels = ['alertname', 'team', 'budget', 'tenant_id', 'provider', 'source'];
+    local by = std.join(', ', labels);
+    local matchers = 'category="finops", alertname=~"%s"%s' % [pattern, if chosen == null then '' else ', ' + q.chosenOrNone(chosen)];
+    local firing(severity) = 'ALERTS{alertstate="firing", severity%s, %s}' % [severity, matchers];
+    local worst = 'topk(100, max by (%s) (3 * %s or 2 * %s or %s))'
+                  % [by, firing('="critical"'), firing('="warning"'), firing('!~"critical|warning"')];
     self.grid(
       'Firing',
-      'Alerts of costwarden that fire now. The runbook is alerts/README.md.',
-      [self.rows('max by (%s) (%s)' % [std.join(', ', labels), alerts])],
+      |||
+        Alerts of costwarden that fire now, and since when their cause is there: the first 100, the critical ones before the warnings. The runbook
+        is alerts/README.md.
+      ||| + if chosen == null then '' else 'Of what is chosen above, and what is nobody\'s in particular.',
+      [
+        self.rows(worst),
+        self.rows(q.among(worst, '1000 * min by (%s) (ALERTS_FOR_STATE{%s})' % [by, matchers])),
+      ],
       'none',
       labels,
-      ['firing'],
+      ['Severity', 'Since'],
       height=7,
     )
+    + self.other('Severity', {
+      'custom.cellOptions': { type: 'color-background' },
+      mappings: [{
+        type: 'value',
+        options: {
+          '1': { index: 2, text: 'info', color: 'blue' },
+          '2': { index: 1, text: 'warning', color: 'orange' },
+          '3': { index: 0, text: 'critical', color: 'red' },
+        },
+      }],
+    })
+    + self.unitOf('Since', 'dateTimeFromNow')
     + self.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget')
     + self.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
 
@@ -239,7 +302,8 @@ local stack(rows) =
     includeAll: true,
     allValue: '.*',
     current: { selected: true, text: ['All'], value: ['$__all'] },
-    refresh: 2,
+    // When the dashboard is opened: at each turn of its own refresh it would be all tenants again.
+    refresh: 1,
     sort: 1,
     hide: 0,
   },
@@ -257,7 +321,8 @@ local stack(rows) =
 
   row(title, panels):: { title: title, panels: panels },
 
-  dashboard(uid, title, description, variables, rows):: {
+  // `since` is where the time range begins; `about` the variable whose choice the annotations heed.
+  dashboard(uid, title, description, variables, rows, since='now-30d', about=null):: {
     uid: uid,
     title: title,
     description: description,
@@ -266,7 +331,7 @@ local stack(rows) =
     graphTooltip: 1,
     refresh: '1m',
     schemaVersion: 39,
-    time: { from: 'now-30d', to: 'now' },
+    time: { from: since, to: 'now' },
     timezone: 'utc',
     templating: {
       // A variable, so that the dashboard works as it is wherever it is imported.
@@ -282,10 +347,12 @@ local stack(rows) =
     },
     annotations: {
       list: [
+        // One for all that fire by the same name, without the information: a thousand tenants may be over budget at once, and `Firing` names them.
         $.annotation(
           'Alerts',
-          'max by (alertname, severity, budget, tenant_id, provider, source) (ALERTS{category="finops", alertstate="firing"})',
-          '{{alertname}} {{budget}} {{tenant_id}} {{provider}} {{source}}',
+          'count by (alertname, severity) (ALERTS{category="finops", alertstate="firing", severity=~"critical|warning"%s})'
+          % if about == null then '' else ', ' + q.chosenOrNone(about),
+          '{{alertname}} ({{severity}})',
           'red',
         ),
         // A counter is born with its first run already in it, and `increase` does not see a birth: the first part does.

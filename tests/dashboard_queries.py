@@ -127,6 +127,8 @@ def kind_of(expression: str) -> str:
 
 
 def _of_metric(name: str) -> str:
+    if name == "ALERTS_FOR_STATE":
+        return "seconds since 1970"
     level, colon, rest = name.partition(":")
     if colon:
         metric, _, operation = rest.partition(":")
@@ -172,6 +174,8 @@ def _of_call(node: Any) -> str:
 
 def _of_pair(node: Any) -> str:
     left, right, operator = _kind(node.lhs), _kind(node.rhs), str(node.op)
+    if node.modifier and node.modifier.return_bool:
+        return "count"
     match operator, left, right:
         case "-", "seconds since 1970", "seconds since 1970":
             return "seconds"

@@ -81,7 +81,7 @@ def _clouds(past: Past, today: date) -> Samples:
         known = {day: float(cost) for day, cost in days.items() if day < today}
         yield from _bounds("cloud_cost_forecast", f"{labels},{past.target}", month_end(known, yesterday, today))
     for provider, limit in past.limits.items():
-        yield "provider:cloud_budget_monthly_limit_usd:max", f'provider="{provider}"', limit
+        yield "provider:cloud_budget_monthly_limit_usd:sum", f'provider="{provider}"', limit
     yield "global:cloud_cost_monthly_usd:sum", 'month="current"', total
     for labels, days in past.cloud_budgets.items():
         yield "budget:cloud_budget_spent_usd:max", f'{labels},job="costwarden"', _between(days, month, today)

@@ -249,11 +249,10 @@ def _fill_aws(moto: str) -> None:
 def filled_stack(
     folder: Path,
     *,
-    until: Callable[[FilledStack], Any] | None = None,
     more: Mapping[str, Any] | None = None,
     rules: Callable[[dict[str, Any]], None] | None = None,
 ) -> Iterator[FilledStack]:
-    """The stack in `folder`, filled; `until` is polled at the end. `more` are sections of the configuration, `rules` edits the rules.
+    """The stack in `folder`, filled; `more` are sections of the configuration, `rules` edits the rules.
 
     Raises `NotInTime` where something is not there by the deadline, and says what.
     """
@@ -278,10 +277,8 @@ def filled_stack(
         with stack:
             filled = FilledStack(stack, today, charges)
             _make_calls(stack)
-            _notify(stack)
+            stack.notify("finance-chat", {"alertname": "CloudCostSpike", "provider": "aws"}, "Daily cost of aws jumped")
             wait_for("the ends of two runs, and one that waits", lambda: _states(stack) == {"awaiting_approval": 1, "done": 2}, SECONDS)
-            if until:
-                wait_for("what is asked for", lambda: until(filled), SECONDS)
             yield filled
 
 
@@ -448,17 +445,3 @@ def _make_calls(stack: Stack) -> None:
         wish = {"estimated_input_tokens": hooli.input_tokens, "estimated_output_tokens": hooli.output_tokens}
         refused = post("check", {"tenant_id": hooli.tenant_id, "provider": hooli.provider, "model": hooli.model, **wish})
         assert refused.json()["reason"] == "budget_exceeded", refused.text
-
-
-def _notify(stack: Stack) -> None:
-    """What Alertmanager would send to the notifier."""
-    alert = {
-        "status": "firing",
-        "labels": {"alertname": "CloudCostSpike", "severity": "warning", "category": "finops", "provider": "aws"},
-        "annotations": {"summary": "Daily cost of aws jumped"},
-        "startsAt": datetime.now(UTC).isoformat(),
-        "endsAt": "0001-01-01T00:00:00Z",
-        "fingerprint": "0123456789abcdef",
-    }
-    webhook = {"version": "4", "groupKey": "spike", "status": "firing", "externalURL": "http://localhost:9093", "alerts": [alert]}
-    stack.call("POST", "/api/notifications/finance-chat", webhook, bearer="alertmanager").raise_for_status()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -185,6 +186,19 @@ class Stack:
         """Start the server, also again after `kill_costwarden`; returns when it is ready."""
         self.processes.launch("costwarden", [sys.executable, "-m", "costwarden", "serve", "--config", self.config_file])
         self._await_answer("costwarden", f"{self.costwarden}/readyz")
+
+    def notify(self, receiver: str, labels: Mapping[str, str], summary: str) -> None:
+        """A message for a receiver of the notifier, as Alertmanager sends it. Raises `HTTPStatusError` where it is refused."""
+        alert = {
+            "status": "firing",
+            "labels": {"severity": "warning", "category": "finops", **labels},
+            "annotations": {"summary": summary},
+            "startsAt": datetime.now(UTC).isoformat(),
+            "endsAt": "0001-01-01T00:00:00Z",
+            "fingerprint": "0123456789abcdef",
+        }
+        message = {"version": "4", "groupKey": receiver, "status": "firing", "externalURL": self.prometheus, "alerts": [alert]}
+        self.call("POST", f"/api/notifications/{receiver}", message, bearer="alertmanager").raise_for_status()
 
     def kill_costwarden(self) -> None:
         """SIGKILL the server."""

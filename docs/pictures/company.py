@@ -40,6 +40,8 @@ BILLS: dict[str, Bill] = {
             Item("Kubernetes Engine", "Compute", "europe-west3", "gke-main", Decimal(143), "prod", "platform"),
             Item("BigQuery", "Analytics", "europe-west3", "warehouse", Decimal(97), "prod", "data", "reports"),
             Item("Cloud Storage", "Storage", "europe-west1", "exports", Decimal(22), "prod", "data", "exports"),
+            # What initech's calls of Gemini cost, and some that nobody meters.
+            Item("Vertex AI", "AI and Machine Learning", "europe-west1", "gemini", Decimal("10.60"), "prod", "search", "search"),
         )
     ),
     "azure": AZURE._replace(

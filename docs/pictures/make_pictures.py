@@ -4,6 +4,7 @@ python docs/pictures/make_pictures.py [--output DIR]
 """
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -29,12 +30,14 @@ from past import PAST_DAYS, STEP_HOURS, live_through  # noqa: E402
 from picture import dashboards, write_page  # noqa: E402
 from picture_browser import photograph  # noqa: E402
 from picture_page import WIDTH, height_of  # noqa: E402
+from picture_png import shrink  # noqa: E402
 from processes import free_port, wait_for  # noqa: E402
 from stack import AWS_CREDENTIALS, TOOLS, Stack, start_instances  # noqa: E402
 
 SECONDS = 240.0
-LOOK_BACK = f"{STEP_HOURS}h"
-"""The step of the past: with the default a sample would be seen for 5 minutes."""
+LOOK_BACK = f"{STEP_HOURS * 60 - 1}m"
+"""Nearly the step of the past: with the default a sample would be seen for 5 minutes. With all of it a rule would read what has ended
+for an hour more, because promtool writes no mark there: at the turn of a month two months would be added up."""
 SETTLING = 150.0
 """Seconds of the present: the longest `for` of the alerts that a picture shows, and half the window of a rate."""
 OF_THE_PRESENT = {"finops-pipeline": "now-10m", "finops-remediation": "now-10m"}
@@ -114,8 +117,10 @@ def answers(url: str) -> bool:
 
 
 def promtool(*arguments: Any) -> None:
-    """Raises `CalledProcessError` where it fails."""
-    subprocess.run([TOOLS / "promtool", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    """Raises `RuntimeError` with what it says where it fails."""
+    done = subprocess.run([TOOLS / "promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"promtool: {done.stderr.strip()}")
 
 
 def fill(stack: PicturedStack, until: datetime) -> None:
@@ -127,26 +132,32 @@ def fill(stack: PicturedStack, until: datetime) -> None:
     print(f"{PAST_DAYS} days lived through in {time.monotonic() - began:.0f} s", flush=True)
     create = ("tsdb", "create-blocks-from", "--max-block-duration=744h")
     promtool(*create, "openmetrics", samples, stack.storage)
-    rules = _recording(stack.folder)
     begin = until - timedelta(days=PAST_DAYS)
-    times = (f"--start={begin.timestamp():.0f}", f"--end={until.timestamp():.0f}", f"--eval-interval={LOOK_BACK}")
-    # Rules that read other rules find them only the next time; the longest chain is of five.
-    for _ in range(5):
+    times = (f"--start={begin.timestamp():.0f}", f"--end={until.timestamp():.0f}", f"--eval-interval={STEP_HOURS}h")
+    # All in a file of one name, which promtool takes the second of the hour from: else a rule would read what another recorded an hour ago.
+    path = stack.folder / "layer.yaml"
+    for rules in _layers(_recording(stack.folder)):
+        path.write_text(yaml.safe_dump({"groups": [{"name": "layer", "rules": rules}]}), encoding="utf-8")
         with prometheus_over(stack.storage) as url:
-            promtool(*create, "rules", f"--url={url}", *times, f"--output-dir={stack.storage}", rules)
+            promtool(*create, "rules", f"--url={url}", *times, f"--output-dir={stack.storage}", path)
+    print(f"recorded at {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _recording(folder: Path) -> Path:
-    """What the rules record, in one file, without intervals of their own: promtool would evaluate a month at them."""
+def _recording(folder: Path) -> list[dict[str, Any]]:
+    """All rules that record."""
     documents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((folder / "alerts").glob("*.rules.yaml"))]
-    groups = [
-        {"name": group["name"], "rules": [rule for rule in group["rules"] if "record" in rule]}
-        for document in documents
-        for group in document["groups"]
-    ]
-    path = folder / "recording.yaml"
-    path.write_text(yaml.safe_dump({"groups": [group for group in groups if group["rules"]]}), encoding="utf-8")
-    return path
+    return [rule for document in documents for group in document["groups"] for rule in group["rules"] if "record" in rule]
+
+
+def _layers(rules: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The rules in turns: each reads only what those of the turns before have recorded. promtool writes what it records at its end."""
+    while rules:
+        to_come = {rule["record"] for rule in rules}
+        ready = [rule for rule in rules if not to_come & set(re.findall(r"[A-Za-z_:][\w:]*", rule["expr"]))]
+        if not ready:
+            raise ValueError(f"rules read each other in a circle: {to_come}")
+        yield ready
+        rules = [rule for rule in rules if rule not in ready]
 
 
 def use_up(stack: Stack, app: Application) -> None:
@@ -160,20 +171,6 @@ def use_up(stack: Stack, app: Application) -> None:
         cost = allowed["estimated_cost_usd"] + allowed["remaining_usd"]
         used = {"reservation_id": allowed["reservation_id"], "input_tokens": 100_000, "cost_usd": str(cost)}
         stack.call("POST", "/api/ai-budget/track", names | used, bearer="applications").raise_for_status()
-
-
-def notify(stack: Stack) -> None:
-    """A message for the receiver of the notifier, as Alertmanager sends it."""
-    alert = {
-        "status": "firing",
-        "labels": {"alertname": "BudgetExceeded80Percent", "severity": "warning", "category": "finops", "budget": "data"},
-        "annotations": {"summary": "Budget data is above 80 %"},
-        "startsAt": datetime.now(UTC).isoformat(),
-        "endsAt": "0001-01-01T00:00:00Z",
-        "fingerprint": "0123456789abcdef",
-    }
-    message = {"version": "4", "groupKey": "data", "status": "firing", "externalURL": stack.prometheus, "alerts": [alert]}
-    stack.call("POST", "/api/notifications/finance-chat", message, bearer="alertmanager").raise_for_status()
 
 
 class Chat(BaseHTTPRequestHandler):
@@ -217,7 +214,7 @@ def live(stack: PicturedStack, output: Path) -> None:
             start_instances(stack.ec2(), count, {"environment": environment})
         wait_for("a scrape", lambda: stack.query("up"), SECONDS)
         use_up(stack, RUNAWAY)
-        notify(stack)
+        stack.notify("finance-chat", {"alertname": "BudgetExceeded80Percent", "budget": "data"}, "Budget data is above 80 %")
         settled = time.monotonic() + SETTLING
 
         def is_over() -> bool:
@@ -231,6 +228,7 @@ def live(stack: PicturedStack, output: Path) -> None:
             page = write_page(dashboard, stack.folder, stack.prometheus, start=OF_THE_PRESENT.get(uid))
             picture = output / f"{uid}.png"
             photograph(page, picture, WIDTH, height_of(dashboard))
+            shrink(picture)
             print(f"{picture}: {picture.stat().st_size // 1024} KiB")
 
 

@@ -85,13 +85,15 @@ def live_through(config_path: Path, bills: Path, until: datetime, output: TextIO
 
 async def make_calls(service: BudgetService, calls: list[TrackRequest]) -> None:
     """Ask for each call, as applications do, and make those that are allowed: no budget is overdrawn."""
-    made = []
+    asked = []
     for call in calls:
         names = {name: getattr(call, name) for name in (*DIMENSIONS, "event_id")}
         sizes = {"estimated_input_tokens": call.input_tokens, "estimated_output_tokens": call.output_tokens}
-        decision = await service.check(msgspec.convert(names | sizes, CheckRequest))
-        if decision.allowed:
-            made.append(msgspec.structs.replace(call, reservation_id=decision.reservation_id))
+        asked.append(msgspec.convert(names | sizes, CheckRequest))
+    # Together, so that one commit serves them all.
+    decisions = await asyncio.gather(*map(service.check, asked))
+    pairs = zip(calls, decisions, strict=True)
+    made = [msgspec.structs.replace(call, reservation_id=decision.reservation_id) for call, decision in pairs if decision.allowed]
     await service.record(made)
 
 

@@ -18,7 +18,7 @@ Chosen = Mapping[str, str | Sequence[str]]
 
 def series(name: str, value: float, **labels: str) -> dict[str, str]:
     """A series that has one value from the first minute on."""
-    return {"series": selector(name, labels), "values": f"{value}x10"}
+    return {"series": selector(name, labels), "values": f"{value}x60"}
 
 
 def selector(name: str, labels: Mapping[str, str]) -> str:
@@ -39,10 +39,10 @@ class Asked:
         self.tests.append({"expr": substituted(query.uid, query.target["expr"], chosen), "eval_time": "5m", "exp_samples": samples})
 
     def check(self, tools: Any, folder: Path) -> None:
-        rules = str(PROJECT / "alerts" / "recording.rules.yaml")
+        rules = [str(path) for path in sorted((PROJECT / "alerts").glob("*.rules.yaml"))]
         test = {"interval": "1m", "input_series": self.given, "promql_expr_test": self.tests}
         path = folder / "figures.yaml"
-        path.write_text(yaml.safe_dump({"rule_files": [rules], "evaluation_interval": "1m", "tests": [test]}, allow_unicode=True))
+        path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": [test]}, allow_unicode=True))
         done = subprocess.run([tools.promtool, "test", "rules", path], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -80,7 +80,8 @@ def test_a_cluster_counts_once_beside_its_cloud_and_wholly_alone(
 ) -> None:
     asked = Asked(*CLUSTER)
     asked.expect("finops-cloud-cost: Month to date A", {NOTHING: month}, chosen)
-    asked.expect("finops-cloud-cost: Month over month A", {NOTHING: month / before - 1}, chosen)
+    asked.expect("finops-cloud-cost: Month over month A", {NOTHING: forecast / before - 1}, chosen)
+    asked.expect("finops-cloud-cost: Month over month B", {NOTHING: month / before - 1}, chosen)
     asked.expect("finops-cloud-cost: Forecast A", {NOTHING: forecast}, chosen)
     asked.expect("finops-cloud-cost: Budget A", {NOTHING: budget}, chosen)
     asked.expect("finops-cloud-cost: Budget used A", {NOTHING: month / budget}, chosen)
@@ -88,10 +89,24 @@ def test_a_cluster_counts_once_beside_its_cloud_and_wholly_alone(
     asked.check(tools, tmp_path)
 
 
+IN_EUROPE = (("name", "eu-central-1"), ("region", "eu-central-1"))
+NOWHERE = (("name", "(no region)"),)
+
+
 def test_regions_add_up_to_the_month(tools, tmp_path) -> None:
     asked = Asked(*CLUSTER)
-    asked.expect("finops-cloud-cost: Cost by region A", {(("region", "eu-central-1"),): 100, (("region", "(no region)"),): 0})
-    asked.expect("finops-cloud-cost: Cost by region A", {(("region", "(no region)"),): 30}, {"provider": "kubernetes"})
+    asked.expect("finops-cloud-cost: Cost by region, this month A", {IN_EUROPE: 100, NOWHERE: 0})
+    asked.expect("finops-cloud-cost: Cost by region, this month A", {NOWHERE: 30}, {"provider": "kubernetes"})
+    asked.check(tools, tmp_path)
+
+
+def test_what_is_called_as_if_it_had_no_name_does_not_take_the_panel_with_it(tools, tmp_path) -> None:
+    asked = Asked(
+        series("ai_token_usage_cost_usd", 3, tenant_id="acme", feature="(no feature)"),
+        series("ai_token_usage_cost_usd", 2, tenant_id="acme"),
+    )
+    both = {(("feature", "(no feature)"), ("name", "(no feature)")): 3, (("name", "(no feature)"),): 2}
+    asked.expect("finops-ai-budget: Spend by feature, all time A", both)
     asked.check(tools, tmp_path)
 
 
@@ -100,7 +115,7 @@ def test_a_cluster_that_no_cloud_bills_counts_beside_clouds(tools, tmp_path) -> 
     asked.expect("finops-cloud-cost: Month to date A", {NOTHING: 100 + 30})
     asked.expect("finops-cloud-cost: Forecast A", {NOTHING: 150 + 45})
     asked.expect("finops-overview: Cloud, forecast A", {NOTHING: 150 + 45})
-    asked.expect("finops-cloud-cost: Cost by region A", {(("region", "eu-central-1"),): 100, (("region", "(no region)"),): 30})
+    asked.expect("finops-cloud-cost: Cost by region, this month A", {IN_EUROPE: 100, NOWHERE: 30})
     asked.check(tools, tmp_path)
 
 
@@ -119,7 +134,7 @@ HOSTILE = ("a.b|c+(d)", "a.b", "axb", "c+(d)", "$1 [x]{2}^", "it's", 'quo"te', "
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_tenant_of_any_name_can_be_chosen_and_is_the_only_one(tools, tmp_path, name: str) -> None:
     asked = Asked(*(series("ai_token_usage_cost_window_usd", number, tenant_id=one, window="30d") for number, one in enumerate(HOSTILE)))
-    asked.expect("finops-ai-budget: Spend by tenant A", {label(name): HOSTILE.index(name)}, {"tenant_id": name})
+    asked.expect("finops-ai-budget: Spend by tenant, 30 days A", {label(name): HOSTILE.index(name)}, {"tenant_id": name})
     asked.check(tools, tmp_path)
 
 
@@ -127,7 +142,7 @@ def test_several_tenants_of_any_name_can_be_chosen_together(tools, tmp_path) -> 
     asked = Asked(*(series("ai_token_usage_cost_window_usd", number, tenant_id=one, window="30d") for number, one in enumerate(HOSTILE)))
     for chosen in (HOSTILE[:2], HOSTILE[4:8], HOSTILE):
         found = {label(name): HOSTILE.index(name) for name in chosen}
-        asked.expect("finops-ai-budget: Spend by tenant A", found, {"tenant_id": list(chosen)})
+        asked.expect("finops-ai-budget: Spend by tenant, 30 days A", found, {"tenant_id": list(chosen)})
     asked.check(tools, tmp_path)
 
 
@@ -142,9 +157,37 @@ def test_what_is_chosen_stands_in_raw_strings() -> None:
     for query in queries():
         for name in names:
             for match in re.finditer(rf".{{3}}\$(?:\{{{name}\b[^}}]*\}}|{name}\b).", query.target["expr"]):
-                assert match[0] == f"=~`${{{name}:regex}}`", query.title
+                assert match[0] in (f"=~`${{{name}:regex}}`", f"~`(${{{name}:regex}})"), query.title
                 found += 1
     assert found > 50
+
+
+def test_what_fires_is_of_who_is_chosen_or_of_nobody_in_particular(tools, tmp_path) -> None:
+    def alert(name: str, severity: str, **labels: str) -> dict[str, str]:
+        return series("ALERTS", 1, alertname=name, alertstate="firing", category="finops", severity=severity, team="finops", **labels)
+
+    asked = Asked(
+        alert("AIBudgetExceeded", "critical", tenant_id="acme", budget="acme"),
+        alert("AIBudgetThresholdReached", "info", tenant_id="acme", budget="acme"),
+        alert("AIBudgetExceeded", "critical", tenant_id="globex", budget="globex"),
+        alert("TotalAISpendHigh", "warning"),
+        series("up", 1, job="costwarden", instance="a"),
+    )
+
+    def line(name: str, **labels: str) -> tuple[tuple[str, str], ...]:
+        return tuple({"alertname": name, "team": "finops", **labels}.items())
+
+    everybody = {line("TotalAISpendHigh"): 2}
+    acme = {
+        line("AIBudgetExceeded", tenant_id="acme", budget="acme"): 3,
+        line("AIBudgetThresholdReached", tenant_id="acme", budget="acme"): 1,
+    }
+    globex = {line("AIBudgetExceeded", tenant_id="globex", budget="globex"): 3}
+    asked.expect("finops-ai-budget: Firing: Severity A", acme | everybody, {"tenant_id": "acme"})
+    asked.expect("finops-ai-budget: Firing: Severity A", acme | globex | everybody, {"tenant_id": ["acme", "globex"]})
+    asked.expect("finops-ai-budget: Firing: Severity A", acme | globex | everybody)
+    asked.expect("finops-ai-budget: Firing: Severity A", everybody, {"tenant_id": "acm"})
+    asked.check(tools, tmp_path)
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------------------
@@ -181,8 +224,8 @@ def test_every_column_of_a_table_of_the_first_few_is_about_these(uid: str) -> No
                 assert other.endswith(f" and {first}"), panel["title"]
 
 
-FEW = {"Firing", "Budgets kept at providers"}
-"""Panels of what is never as many as tenants: alerts are grouped, and clouds allow few budgets."""
+FEW = {"Budgets kept at providers"}
+"""Panels of what is never as many as tenants: clouds allow few budgets."""
 
 
 def test_what_may_be_as_many_as_tenants_is_limited_by_the_query() -> None:
@@ -195,6 +238,51 @@ def test_what_may_be_as_many_as_tenants_is_limited_by_the_query() -> None:
             assert "topk(" in query.target["expr"], query.title
             limited += 1
     assert limited > 20
+
+
+@pytest.mark.parametrize(
+    ("title", "metric", "labels", "most"),
+    [
+        ("finops-ai-budget: Spend of 24 hours A", "ai_token_usage_cost_window_usd", {"window": "1d"}, 10),
+        ("finops-ai-budget: Hours beyond what is expected A", "ai_token_usage_cost_window_usd", {"window": "1h"}, 5),
+        ("finops-cloud-cost: Services beyond what is expected A", "cloud_service_cost_daily_usd", {"provider": "aws"}, 5),
+    ],
+)
+def test_graphs_of_the_first_few_have_no_more_lines_where_the_leaders_change(
+    tools, tmp_path, title: str, metric: str, labels: dict[str, str], most: int
+) -> None:
+    # Of 20 each leads once in these minutes: the first few of each moment would be all of them.
+    of = "service" if metric.startswith("cloud") else "tenant_id"
+    spikes = [
+        {
+            "series": selector(metric, {**labels, of: f"t{number:02}"}),
+            "values": f"{number}x{number} {1_000 + number} {number}x{20 - number}",
+        }
+        for number in range(20)
+    ]
+    usual = (
+        "cloud_service_cost_expected_usd",
+        "cloud_service_cost_deviation_usd",
+        "ai_cost_expected_hourly_usd",
+        "ai_cost_deviation_hourly_usd",
+    )
+    expected = [
+        series(name, 1, **({"provider": "aws"} if of == "service" else {}), **{of: f"t{number:02}"})
+        for name in usual
+        for number in range(20)
+    ]
+    asked = Asked(*spikes, *expected, series("cost_anomaly_limit_deviations", 4))
+    (query,) = (query for query in queries() if query.title == title)
+    lines = f"count(count_over_time(({substituted(query.uid, query.target['expr'])})[20m:1m]))"
+    asked.tests.append({"expr": lines, "eval_time": "20m", "exp_samples": [{"labels": "{}", "value": most}]})
+    asked.check(tools, tmp_path)
+
+
+def test_every_graph_of_the_first_few_ranks_them_at_the_end() -> None:
+    ranked = [query for query in queries() if query.panel["type"] == "timeseries" and "topk(" in query.target["expr"]]
+    assert len(ranked) == 7
+    for query in ranked:
+        assert re.search(r" and on \([\w, ]+\) topk\(\d+, .*@ end\(\)", query.target["expr"], re.DOTALL), query.title
 
 
 # --- time ------------------------------------------------------------------------------------------------------------------------
