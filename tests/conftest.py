@@ -3,16 +3,23 @@
 import difflib
 import os
 import random
+import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+import yaml
+from click.testing import CliRunner, Result
 from postgresql_server import PostgresqlServer
+from spending import Spending
 
+from costwarden.cli import cli
 from costwarden.ledger import Ledger
 
 T = TypeVar("T")
@@ -24,6 +31,9 @@ SAMPLE_DATA_FOLDER = Path(SAMPLE_DATA) if SAMPLE_DATA else PROJECT.parent / "sha
 
 
 def pytest_configure() -> None:
+    # Else every server that a test starts would compile costwarden anew, and every run all tests.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Neither the proxy nor the cloud credentials of whoever runs the tests may reach a test.
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith(("AWS_", "AZURE_", "GOOGLE_")):
@@ -32,7 +42,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what has no place in this run: all but golden tests when these are written, sample bills that are not there."""
+    """The longest tests first; left out is what has no place: all but golden tests when these are written, sample bills that are not there.
+
+    A run that ends with them would have one worker wait for the other.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("stack") is None)
 
     def is_wanted(item: pytest.Item) -> bool:
         if WRITE_GOLDEN and "golden" not in getattr(item, "fixturenames", ()):
@@ -114,6 +128,63 @@ def postgresql_url(postgresql: PostgresqlServer, request: pytest.FixtureRequest)
     yield make
     for name in made:
         postgresql.drop(name)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path, empty_ledger: Path) -> Callable[..., str]:
+    """`sqlite_url()` gives the URL of a new and empty ledger in the folder of the test; `sqlite_url("costwarden.db")` has it so named."""
+    numbers = count()
+    return lambda name="": f"sqlite:///{shutil.copy(empty_ledger, tmp_path / (name or f'{next(numbers)}.db'))}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """`database_url()`: of a new and empty ledger; the test runs on each of both databases."""
+    fresh: Callable[[], str] = request.getfixturevalue(f"{request.param}_url")
+    return fresh
+
+
+@pytest.fixture
+def spending(tmp_path: Path, sqlite_url: Callable[..., str]) -> Iterator[Spending]:
+    """A ledger that sources are read into, as of 2026-11-20: `costwarden.db` in the folder of the test; see `Spending`."""
+    made = Spending(sqlite_url("costwarden.db"))
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture
+def costwarden(tmp_path: Path) -> Callable[..., Result]:
+    """`costwarden("sources", answer="y", sources=[…])`: the command with a configuration of these sections, in the folder of the test."""
+
+    def run(*arguments: object, answer: str = "", **sections: Any) -> Result:
+        path = tmp_path / "costwarden.yaml"
+        path.write_text(yaml.safe_dump(sections), encoding="utf-8")
+        return CliRunner().invoke(cli, [*map(str, arguments), "--config", str(path)], input=answer, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    """The address of a moto server, one for each worker; what it holds is the process's, and stays until a test resets it."""
+    # It takes half a second to import: only for who asks for it.
+    from moto.moto_server.threaded_moto_server import MotoRequestHandler
+    from moto.server import ThreadedMotoServer
+
+    # It writes headers and body apart: the second would wait 40 ms for the client's word that it has the first.
+    MotoRequestHandler.disable_nagle_algorithm = True
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that moto and the stand-ins take; boto3 finds them in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ tag `key$`. All other services are passed on to `others`, the address of a moto 
 """
 
 import re
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs
 
-from stand_in import Answer, Request, StandIn
+from stand_in import Answer, Request, StandIn, pass_on
 
 from costwarden.model import exact_sum
 from costwarden.sources.settings import AwsSettings
@@ -169,24 +167,11 @@ class CostExplorer(StandIn):
             )
             return Answer(f"<ErrorResponse><Error>{text}</Error></ErrorResponse>".encode(), 403, {"Content-Type": "text/xml"})
         assert self.others, f"nothing answers {request.method} {request.path} {request.headers.get('x-amz-target')}"
-        headers = {
-            name: value for name, value in request.headers.items() if name not in ("content-length", "connection", "accept-encoding")
-        }
-        query = "?" + "&".join(f"{name}={value}" for name, values in request.query.items() for value in values) if request.query else ""
-        passed = urllib.request.Request(
-            self.others + request.path + query, data=request.body or None, headers=headers, method=request.method
-        )
-        try:
-            with urllib.request.urlopen(passed, timeout=30) as answer:
-                status, body, kind = answer.status, answer.read(), answer.headers
-        except urllib.error.HTTPError as error:
-            with error:
-                status, body, kind = error.code, error.read(), error.headers
+        answer = pass_on(request, self.others)
         # Whose the keys of an assumed role are.
-        for key, arn in re.findall(rb"<AccessKeyId>(.+?)</AccessKeyId>.*?<Arn>arn:aws:sts::(\d+):assumed-role", body, re.DOTALL):
-            self._accounts[key.decode()] = arn.decode()
-        kept = {name: value for name, value in kind.items() if name.lower() in ("content-type", "x-amzn-requestid", "smithy-protocol")}
-        return Answer(body, status, kept)
+        granted = re.findall(rb"<AccessKeyId>(.+?)</AccessKeyId>.*?<Arn>arn:aws:sts::(\d+):assumed-role", answer.content, re.DOTALL)
+        self._accounts |= {key.decode(): account.decode() for key, account in granted}
+        return answer
 
 
 def _error(code: str, message: str) -> Answer:

@@ -42,7 +42,8 @@ class Costwarden:
         self._config = folder / "costwarden.yaml"
         self._config.write_text(yaml.safe_dump({**CONFIG, **sections, "server": {"port": port}}), encoding="utf-8")
         self._processes = Processes(folder / "logs")
-        self._http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        """A client of the server: for paths."""
 
     def start(self) -> None:
         """Start it, also again after `kill`; returns when it is ready."""
@@ -51,7 +52,7 @@ class Costwarden:
 
     def _answers(self) -> bool:
         try:
-            return self._http.get("/readyz").status_code == 200
+            return self.http.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -68,19 +69,19 @@ class Costwarden:
 
     def stop(self) -> None:
         self._processes.__exit__()
-        self._http.close()
+        self.http.close()
 
     def set_budget(self, tenant_id: str, limit_usd: float | str) -> None:
         """A monthly budget of the tenant for all its models."""
         body = {"tenant_id": tenant_id, "monthly_limit_usd": float(limit_usd)}
-        self._http.post("/api/ai-budget/set", json=body).raise_for_status()
+        self.http.post("/api/ai-budget/set", json=body).raise_for_status()
 
     def suspend(self, tenant_id: str) -> None:
-        self._http.post(f"/api/ai-budget/tenant/{tenant_id}/suspend", json={"reason": "test"}).raise_for_status()
+        self.http.post(f"/api/ai-budget/tenant/{tenant_id}/suspend", json={"reason": "test"}).raise_for_status()
 
     def budget(self, tenant_id: str) -> dict[str, Any]:
         """The tenant's budget as the API gives it; amounts in micro-dollars, which are the tokens of the model `plain`."""
-        answer = self._http.get(f"/api/ai-budget/tenant/{tenant_id}")
+        answer = self.http.get(f"/api/ai-budget/tenant/{tenant_id}")
         answer.raise_for_status()
         (budget,) = answer.json()["budgets"]
         amounts = ("current_usage_usd", "reserved_usd", "unsettled_usd")

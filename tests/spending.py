@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -25,8 +24,8 @@ from costwarden.sync import open_for_ledger, refresh
 class Spending:
     """`today` may be set; `environ` holds what secrets of the form `{env: NAME}` name."""
 
-    def __init__(self, folder: Path, today: date = date(2026, 11, 20)) -> None:
-        self.ledger = Ledger(f"sqlite:///{folder / 'costwarden.db'}")
+    def __init__(self, database_url: str, today: date = date(2026, 11, 20)) -> None:
+        self.ledger = Ledger(database_url)
         self.today = today
         self.minutes = 0
         """Minutes past noon: to let kept answers grow old without a new day."""

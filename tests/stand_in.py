@@ -3,12 +3,17 @@
 import json
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+# Each of two connections has its own.
+_OWN_HEADERS = {"accept-encoding", "connection", "content-length", "date", "server", "transfer-encoding"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,20 @@ class Answer:
     @property
     def content(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+def pass_on(request: Request, url: str) -> Answer:
+    """What the server at `url` answers to the request: a stand-in before it fails as it is told, and it needs no faults of its own."""
+    headers = {name: value for name, value in request.headers.items() if name not in _OWN_HEADERS}
+    query = f"?{urlencode(request.query, doseq=True)}" if request.query else ""
+    passed = urllib.request.Request(url + request.path + query, data=request.body or None, headers=headers, method=request.method)
+    try:
+        answer = urllib.request.urlopen(passed, timeout=30)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        kept = {name: value for name, value in answer.headers.items() if name.lower() not in _OWN_HEADERS}
+        return Answer(answer.read(), answer.status, kept)
 
 
 class StandIn:
@@ -99,6 +118,8 @@ class StandIn:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Headers and body leave together: apart, the second waits 40 ms for the client's word that it has the first.
+            wbufsize = -1
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""

@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from spending import Spending
 
 from costwarden.ledger.reading import claim_source
 from costwarden.model import ProviderBudget, ProviderFigure, ReportedUsage, to_micros
@@ -55,13 +54,6 @@ class Provider:
 
     def reading(self):
         return Reading(self, self.requests, [])
-
-
-@pytest.fixture
-def spending(tmp_path):
-    made = Spending(tmp_path, TODAY)
-    yield made
-    made.ledger.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
@@ -168,13 +167,12 @@ def secret(tmp_path: Path) -> Callable[[str], dict[str, str]]:
 
 
 @pytest.fixture
-def server_of(tmp_path: Path, empty_ledger: Path, prices: PriceBook) -> Iterator[Callable[..., Server]]:
+def server_of(sqlite_url: Callable[..., str], prices: PriceBook) -> Iterator[Callable[..., Server]]:
     """`server_of(tokens=[…], unbudgeted="allow")`: a server with these tokens and budget settings."""
     servers: list[Server] = []
 
     def make(tokens: Any = (), prices: PriceBook = prices, url: str = "", **options: Any) -> Server:
-        url = url or f"sqlite:///{shutil.copy(empty_ledger, tmp_path / f'{len(servers)}.db')}"
-        servers.append(Server(url, prices, list(tokens), **options))
+        servers.append(Server(url or sqlite_url(), prices, list(tokens), **options))
         return servers[-1]
 
     yield make
@@ -188,16 +186,16 @@ def server(server_of: Callable[..., Server]) -> Server:
     return server_of()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either_server(server_of: Callable[..., Server], request: pytest.FixtureRequest) -> Server:
+@pytest.fixture
+def either_server(server_of: Callable[..., Server], database_url: Callable[[], str]) -> Server:
     """As `server`, on each of both databases."""
-    return server_of(url=request.getfixturevalue("postgresql_url")() if request.param == "postgresql" else "")
+    return server_of(url=database_url())
 
 
 @pytest.fixture
-def lasting_server(tmp_path: Path, prices: PriceBook) -> Iterator[Server]:
+def lasting_server(sqlite_url: Callable[..., str], prices: PriceBook) -> Iterator[Server]:
     """A server that lets anybody spend."""
-    server = Server(f"sqlite:///{tmp_path}/lasting.db", prices, [], default={}, unbudgeted="allow")
+    server = Server(sqlite_url(), prices, [], default={}, unbudgeted="allow")
     yield server
     server.ledger.close()
 

@@ -3,14 +3,12 @@
 import asyncio
 import gzip
 import json
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -136,13 +134,12 @@ class Receiver:
 
 
 @pytest.fixture
-def receiver_of(tmp_path: Path, empty_ledger: Path, prices: PriceBook) -> Iterator[Callable[..., Receiver]]:
+def receiver_of(sqlite_url: Callable[..., str], prices: PriceBook) -> Iterator[Callable[..., Receiver]]:
     """`receiver_of(tokens=[…], accept="metrics")`: a receiver with these tokens and settings."""
     receivers: list[Receiver] = []
 
     def make(tokens: Any = (), **otlp: Any) -> Receiver:
-        path = shutil.copy(empty_ledger, tmp_path / f"{len(receivers)}.db")
-        receivers.append(Receiver(f"sqlite:///{path}", prices, tokens, **otlp))
+        receivers.append(Receiver(sqlite_url(), prices, tokens, **otlp))
         return receivers[-1]
 
     yield make

@@ -1,6 +1,5 @@
 """A ledger with a past, and what the backfill makes of it."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -10,11 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import CliRunner
+from click.testing import Result
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from sqlalchemy import insert
 
-from costwarden.cli import cli
 from costwarden.ledger import Ledger
 from costwarden.ledger.schema import COST_BASES, charges
 from costwarden.ledger.usage import append_usage
@@ -52,12 +50,10 @@ class Past:
     """A ledger in a folder of its own, its configuration beside it."""
 
     folder: Path
-    config: str = ""
-    ledger: Ledger = field(init=False)
+    ledger: Ledger
+    costwarden: Callable[..., Result]
+    config: dict[str, Any] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
-
-    def __post_init__(self) -> None:
-        self.ledger = Ledger(f"sqlite:///{self.folder / 'costwarden.db'}")
 
     @property
     def output(self) -> Path:
@@ -86,11 +82,9 @@ class Past:
         events = [Usage(source="test", event_id=str(next(self._numbers)), timestamp=micros(at), **fields) for at, fields in given]
         self.ledger.write(lambda connection: append_usage(connection, [msgspec.structs.astuple(event) for event in events]))
 
-    def run(self, *arguments: str) -> Any:
+    def run(self, *arguments: str) -> Result:
         """`costwarden backfill` with these arguments."""
-        (self.folder / "costwarden.yaml").write_text(self.config or "{}\n", encoding="utf-8")
-        common = ["backfill", "--config", str(self.folder / "costwarden.yaml"), "--output", str(self.output)]
-        return CliRunner().invoke(cli, [*common, *arguments])
+        return self.costwarden("backfill", "--output", self.output, *arguments, **self.config)
 
     def backfill(self, *arguments: str) -> Samples:
         """What the command writes."""
@@ -100,9 +94,8 @@ class Past:
 
 
 @pytest.fixture
-def past(tmp_path: Path, empty_ledger: Path) -> Iterator[Past]:
-    shutil.copy(empty_ledger, tmp_path / "costwarden.db")
-    found = Past(tmp_path)
+def past(tmp_path: Path, sqlite_url: Callable[..., str], costwarden: Callable[..., Result]) -> Iterator[Past]:
+    found = Past(tmp_path, Ledger(sqlite_url("costwarden.db")), costwarden)
     yield found
     found.ledger.close()
 

@@ -67,7 +67,7 @@ def test_the_newest_day_stays_where_no_later_one_has_charges(past, of, at):
 def test_every_midnight_of_the_past_is_what_the_page_showed_then(past, at):
     """The page of each day, from a ledger that knows no later day, against the backfill from all days."""
     settings = MetricsSettings(cloud_labels=("region", "service", "team"), months_kept_apart=3)
-    past.config = "metrics: {cloud_labels: [region, service, team], months_kept_apart: 3}\n"
+    past.config = {"metrics": {"cloud_labels": ["region", "service", "team"], "months_kept_apart": 3}}
     first, pages = date(2025, 9, 20), {}
     for number in range(140):
         day = first + timedelta(days=number)

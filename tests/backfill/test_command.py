@@ -84,7 +84,7 @@ def test_a_label_that_a_metric_has_itself_is_refused_and_nothing_is_left(past):
 
 
 def test_more_series_than_the_page_has_are_refused(past):
-    past.config = "metrics: {series_limits: {aws_cost_daily_usd: 2}}\n"
+    past.config = {"metrics": {"series_limits": {"aws_cost_daily_usd": 2}}}
     for number in range(3):
         past.charge("2026-03-01", "8", service_name=f"service-{number}")
     result = past.run("--last", "2026-03-03")
@@ -121,7 +121,7 @@ def test_a_ledger_on_postgresql_gives_the_same(past, tmp_path, postgresql_url):
         past.ledger = current
     on_server, past.ledger = past.ledger, on_file
     expected = past.backfill("--last", "2026-03-03")
-    past.config = f"database_url: {url}\n"
+    past.config = {"database_url": url}
     assert past.backfill("--last", "2026-03-03") == expected
     assert len(expected) > 20
     on_server.close()

@@ -57,7 +57,7 @@ def test_every_hour_of_the_past_is_what_the_page_showed_then(past, zone):
 
     Two of the zones have half hours: there a month begins in the middle of an hour of the sums.
     """
-    past.config = f"time_zone: {zone}\n"
+    past.config = {"time_zone": zone}
     draw = random.Random(4)
     start = datetime(2026, 2, 27, tzinfo=UTC)
     pages, shown = {}, MetricsSettings().usage_labels

@@ -1,8 +1,6 @@
 """A budget engine on a real ledger, with a clock that tests turn by hand."""
 
-import shutil
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -157,16 +155,6 @@ class Desk:
 def desk_class() -> type[Desk]:
     """For tests that make many desks and end them themselves."""
     return Desk
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, empty_ledger: Path) -> Callable[[], str]:
-    """`database_url()`: of an empty ledger, on either database."""
-    if request.param == "postgresql":
-        fresh: Callable[[], str] = request.getfixturevalue("postgresql_url")
-        return fresh
-    numbers = count()
-    return lambda: f"sqlite:///{shutil.copy(empty_ledger, tmp_path / f'{next(numbers)}.db')}"
 
 
 @pytest.fixture

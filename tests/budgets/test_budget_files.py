@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from costwarden.budgets.apply import ChangedMeanwhile, apply_changes, plan_changes
 from costwarden.budgets.tiers import limited_budget
-from costwarden.cli import cli
 from costwarden.cli.options import now
 from costwarden.ledger import Ledger
 from costwarden.ledger.audit import list_audit
@@ -40,16 +39,13 @@ TWO = """\
 class Program:
     """The command line with a configuration and a budget file of its own."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, costwarden: Callable[..., Result], url: str) -> None:
         self.folder = folder
+        self.costwarden = costwarden
         self.config: dict[str, Any] = {"database_url": url}
 
     def __call__(self, *arguments: str, answer: str = "") -> Result:
-        path = self.folder / "costwarden.yaml"
-        path.write_text(yaml.safe_dump(self.config), encoding="utf-8")
-        *group, command = arguments[:2] if arguments[0] in ("budget", "reservations") else arguments[:1]
-        rest = arguments[len(group) + 1 :]
-        return CliRunner().invoke(cli, [*group, command, "--config", str(path), *rest], input=answer, catch_exceptions=False)
+        return self.costwarden(*arguments, answer=answer, **self.config)
 
     def apply(self, text: str, *options: str, answer: str = "") -> Result:
         """`budget apply` of a file that says `text`."""
@@ -59,9 +55,9 @@ class Program:
 
 
 @pytest.fixture
-def program(desk, tmp_path: Path) -> Program:
+def program(desk, tmp_path: Path, costwarden) -> Program:
     desk.now = now()
-    return Program(tmp_path, desk.url)
+    return Program(tmp_path, costwarden, desk.url)
 
 
 def limits(desk) -> dict[str, tuple[str, str, str]]:
@@ -456,8 +452,8 @@ def test_the_audit_log_is_read_by_people_and_machines(desk, program):
     assert [(row["action"], row["subject"]) for row in rows] == [("set_budget", "tenant_id=acme/month")]
 
 
-def test_a_ledger_that_is_not_there_is_told(tmp_path: Path) -> None:
-    program = Program(tmp_path, "sqlite:///none.db")
+def test_a_ledger_that_is_not_there_is_told(tmp_path: Path, costwarden) -> None:
+    program = Program(tmp_path, costwarden, "sqlite:///none.db")
     run: Callable[..., Result] = program
     assert run("audit").stderr == f"Error: {tmp_path}/none.db: there is no ledger yet; `costwarden serve` makes it\n"
 

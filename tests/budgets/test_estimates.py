@@ -1,9 +1,7 @@
 """A call that does not say how large it may be is taken for as large as 95 % of its tenant's newest calls like it were."""
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,8 +27,8 @@ GPT = ("openai", "gpt-4o", "chat")
 class Shop:
     """A ledger, and what one replica has learned from it."""
 
-    def __init__(self, path: Path) -> None:
-        self.ledger = Ledger(f"sqlite:///{path}")
+    def __init__(self, database_url: str) -> None:
+        self.ledger = Ledger(database_url)
         self.sizes = LearnedSizes(BudgetsSettings())
         self._numbers = count()
 
@@ -54,8 +52,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, empty_ledger: Path) -> Iterator[Shop]:
-    shop = Shop(shutil.copy(empty_ledger, tmp_path / "shop.db"))
+def shop(sqlite_url: Callable[..., str]) -> Iterator[Shop]:
+    shop = Shop(sqlite_url())
     yield shop
     shop.ledger.close()
 

@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from costwarden.cli import cli
 from costwarden.cli.rerate import Span, changes, record
 from costwarden.ledger.audit import list_audit
 from costwarden.ledger.corrections import recorded_usage
@@ -30,13 +27,11 @@ def used(number: int, **fields: Any) -> Usage:
 
 
 @pytest.fixture
-def rerate(desk, tmp_path: Path) -> Callable[..., Result]:
+def rerate(desk, costwarden) -> Callable[..., Result]:
     """`rerate("--apply", overrides=[…])`: the command, in November 2025, with these overrides in its configuration."""
 
     def run(*arguments: str, overrides: list[dict[str, Any]], span: tuple[str, ...] = MONTH) -> Result:
-        config = tmp_path / "costwarden.yaml"
-        config.write_text(yaml.safe_dump({"database_url": desk.url, "pricing": {"overrides": overrides}}), encoding="utf-8")
-        return CliRunner().invoke(cli, ["rerate", "--config", str(config), *span, *arguments], catch_exceptions=False)
+        return costwarden("rerate", *span, *arguments, database_url=desk.url, pricing={"overrides": overrides})
 
     return run
 

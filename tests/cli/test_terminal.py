@@ -2,22 +2,19 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from openai_admin import KEY
-from spending import Spending
 from stand_in import StandIn
 
-from costwarden.cli import cli
 from costwarden.cli.options import print_table, printable
 from costwarden.sources.settings import FocusSettings
 from costwarden.sources.windows import Window
+
+pytestmark = pytest.mark.usefixtures("spending")
 
 ANY = Window(date(2026, 11, 20), date(2026, 11, 20), date(2026, 11, 20))
 
@@ -33,25 +30,6 @@ def is_harmless(text: str) -> bool:
     return all(
         letter == "\n" or (unicodedata.category(letter) != "Cc" and unicodedata.bidirectional(letter) not in directions) for letter in text
     )
-
-
-@pytest.fixture
-def spending(tmp_path: Path) -> Iterator[Spending]:
-    made = Spending(tmp_path)
-    yield made
-    made.ledger.close()
-
-
-@pytest.fixture
-def run(tmp_path: Path, spending: Spending) -> Callable[..., Result]:
-    """`run("status", sources=[…])`: the command, with a configuration of these sections."""
-
-    def invoke(*arguments: Any, **sections: Any) -> Result:
-        path = tmp_path / "costwarden.yaml"
-        path.write_text(yaml.safe_dump({"database_url": f"sqlite:///{tmp_path / 'costwarden.db'}", **sections}), encoding="utf-8")
-        return CliRunner().invoke(cli, [*map(str, arguments), "--config", str(path)], catch_exceptions=False)
-
-    return invoke
 
 
 @pytest.fixture
@@ -94,37 +72,37 @@ def test_title_and_cells_of_a_table_are_of_one_line_each(capsys):
         (("attribution", "coverage", "--month", "2026-11"), "EC2\ufffd]0;owned"),
     ],
 )
-def test_commands_show_hostile_bills(arguments, shown, run, spending, bills):
+def test_commands_show_hostile_bills(arguments, shown, costwarden, spending, bills):
     spending.refresh(FocusSettings(path=bills), window=ANY)
     assert any(HOSTILE in part for part in spending.parts())
-    result = run(*arguments, sources=[{"type": "focus", "path": str(bills)}])
+    result = costwarden(*arguments, sources=[{"type": "focus", "path": str(bills)}])
     assert shown in result.output
     assert is_harmless(result.output), ascii(result.output)
 
 
-def test_a_file_that_cannot_be_compared_is_named_without_harm(run, spending, bills, tmp_path):
+def test_a_file_that_cannot_be_compared_is_named_without_harm(costwarden, spending, bills, tmp_path):
     spending.refresh(FocusSettings(path=bills), window=ANY)
     rules = tmp_path / "new.yaml"
     rules.write_text(yaml.safe_dump({"attribution": {"rules": [{"target": "team", "origins": ["service_name"]}]}}), encoding="utf-8")
-    result = run("attribution", "try", rules, sources=[{"type": "focus", "path": str(bills)}])
+    result = costwarden("attribution", "try", rules, sources=[{"type": "focus", "path": str(bills)}])
     assert "not compared in part: focus: x\ufffd]0;owned" in result.output
     assert is_harmless(result.output), ascii(result.output)
 
 
-def test_what_a_provider_answers_to_a_test_is_shown_without_harm(run, tmp_path):
+def test_what_a_provider_answers_to_a_test_is_shown_without_harm(costwarden, tmp_path):
     (tmp_path / "key").write_text(KEY, encoding="utf-8")
     with StandIn(lambda request: pytest.fail("not reached")) as server:
         server.fail(401, {"error": {"message": f"no such key{HOSTILE}"}})
         openai = {"type": "openai", "admin_key": {"file": str(tmp_path / "key")}, "endpoint_url": server.url}
-        result = run("source", "test", "openai", sources=[openai])
+        result = costwarden("source", "test", "openai", sources=[openai])
     assert result.exit_code == 1
     assert "no such key\ufffd]0;owned" in result.output
     assert is_harmless(result.output), ascii(result.output)
 
 
-def test_why_everything_is_stopped_is_shown_without_harm(run):
-    run("emergency-stop", "--reason", f"because{HOSTILE}")
-    result = run("status")
+def test_why_everything_is_stopped_is_shown_without_harm(costwarden):
+    costwarden("emergency-stop", "--reason", f"because{HOSTILE}")
+    result = costwarden("status")
     assert "EMERGENCY STOP by command line since " in result.output
     assert "because\ufffd]0;owned" in result.output
     assert is_harmless(result.output), ascii(result.output)

@@ -1,11 +1,9 @@
 """Bills, metered usage and reservations in one ledger, on either database, with a clock that tests turn by hand."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import count
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -209,16 +207,6 @@ class Books:
 def books_class() -> type[Books]:
     """For tests whose ledger comes from elsewhere."""
     return Books
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, empty_ledger: Path) -> Callable[[], str]:
-    """`database_url()`: of an empty ledger, on either database."""
-    if request.param == "postgresql":
-        fresh: Callable[[], str] = request.getfixturevalue("postgresql_url")
-        return fresh
-    numbers = count()
-    return lambda: f"sqlite:///{shutil.copy(empty_ledger, tmp_path / f'{next(numbers)}.db')}"
 
 
 @pytest.fixture

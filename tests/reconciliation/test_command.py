@@ -4,13 +4,10 @@ import csv
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from functools import partial
 
 import pytest
-import yaml
-from click.testing import CliRunner, Result
-
-from costwarden.cli import cli
+from click.testing import Result
 
 TODAY = datetime.now(UTC).date()
 DAY = TODAY - timedelta(days=4)
@@ -23,15 +20,9 @@ def books(books_of):
 
 
 @pytest.fixture
-def reconcile(books, tmp_path: Path) -> Callable[..., Result]:
+def reconcile(books, costwarden) -> Callable[..., Result]:
     """`reconcile("--apply", answer="y")`: the command beside the server."""
-    config = tmp_path / "costwarden.yaml"
-    config.write_text(yaml.safe_dump({"database_url": books.url, "budgets": {"default": None}}), encoding="utf-8")
-
-    def run(*arguments: str, answer: str = "") -> Result:
-        return CliRunner().invoke(cli, ["reconcile", "--config", str(config), *arguments], input=answer, catch_exceptions=False)
-
-    return run
+    return partial(costwarden, "reconcile", database_url=books.url, budgets={"default": None})
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from decimal import Decimal
 import anthropic_admin
 import openai_admin
 import pytest
-from spending import Spending
 from stand_in import StandIn
 
 from costwarden.model import from_nanos
@@ -20,15 +19,8 @@ BEFORE = DAY - timedelta(days=1)
 
 
 @pytest.fixture
-def spending(tmp_path):
-    made = Spending(tmp_path, TODAY)
-    made.environ |= {"OPENAI": openai_admin.KEY, "ANTHROPIC": anthropic_admin.KEY}
-    yield made
-    made.ledger.close()
-
-
-@pytest.fixture
 def books(spending, books_class):
+    spending.environ |= {"OPENAI": openai_admin.KEY, "ANTHROPIC": anthropic_admin.KEY}
     made = books_class(f"sqlite:///{spending.ledger.path}", TODAY)
     yield made
     made.ledger.close()

@@ -78,8 +78,8 @@ class BreakableLedger(Ledger):
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[BreakableLedger]:
-    opened = BreakableLedger(f"sqlite:///{tmp_path / 'ledger.db'}", owner=True)
+def ledger(sqlite_url: Callable[..., str]) -> Iterator[BreakableLedger]:
+    opened = BreakableLedger(sqlite_url("ledger.db"), owner=True)
     yield opened
     opened.close()
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,7 +10,6 @@ import msgspec
 import pytest
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
-from moto.server import ThreadedMotoServer
 
 from costwarden.ledger import Ledger
 from costwarden.ledger.sinks import SinkState, read_sink
@@ -23,26 +21,12 @@ from costwarden.sinks.settings import CloudwatchSettings
 NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
 """Yesterday's: moto takes the times of today for what they are."""
 
-KEYS = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "secret"}
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    """The address of a moto server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
 
 @pytest.fixture
-def cloudwatch(moto: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def cloudwatch(moto: str, aws_credentials: None) -> Any:
     """boto3's client of an empty CloudWatch; the environment has credentials."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS["aws_access_key_id"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS["aws_secret_access_key"])
     cloudwatch_backends.reset()
-    return boto3.client("cloudwatch", region_name="us-east-1", endpoint_url=moto, **KEYS)
+    return boto3.client("cloudwatch", region_name="us-east-1", endpoint_url=moto)
 
 
 @pytest.fixture
@@ -84,8 +68,8 @@ class Metered:
 
 
 @pytest.fixture
-def metered(tmp_path: Path) -> Iterator[Metered]:
-    made = Metered(f"sqlite:///{tmp_path / 'costwarden.db'}")
+def metered(sqlite_url: Callable[..., str]) -> Iterator[Metered]:
+    made = Metered(sqlite_url("costwarden.db"))
     yield made
     made.ledger.close()
 

@@ -6,14 +6,10 @@ https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAl
 
 import json
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
-import yaml
-from click.testing import CliRunner
 from pydantic import ValidationError
 
-from costwarden.cli import cli
 from costwarden.model import to_nanos
 from costwarden.sinks.cloudwatch_artifacts import alarms, apply_change, dashboard_body, find_changes, left_over
 from costwarden.sinks.settings import CloudwatchSettings
@@ -22,17 +18,9 @@ TOPIC = "arn:aws:sns:us-east-1:123456789012:visualneurons-cost-alerts"
 
 
 @pytest.fixture
-def run(tmp_path: Path, moto: str, cloudwatch: object):
+def run(costwarden, moto: str, cloudwatch: object):
     """`run("plan", sns_topic_arn=…)`: the command with this section."""
-
-    def call(*arguments: str, **section: object):
-        config = tmp_path / "costwarden.yaml"
-        content = {"cloudwatch": {"access": {"endpoint_url": moto}, **section}}
-        config.write_text(yaml.safe_dump(content))
-        command, *rest = arguments
-        return CliRunner().invoke(cli, ["cloudwatch", command, "--config", str(config), *rest])
-
-    return call
+    return lambda *arguments, **section: costwarden("cloudwatch", *arguments, cloudwatch={"access": {"endpoint_url": moto}, **section})
 
 
 def test_the_dashboard_is_that_of_the_document_with_what_was_wrong_mended(settings, golden):
@@ -138,10 +126,8 @@ def test_the_status_names_what_was_sent_and_what_the_metrics_cost(run, metered, 
     assert (content["metrics_at_most"], content["metrics_usd_a_month_at_most"]) == (7, 2.1)
 
 
-def test_without_a_section_the_command_says_so(tmp_path):
-    config = tmp_path / "costwarden.yaml"
-    config.write_text("{}\n")
-    result = CliRunner().invoke(cli, ["cloudwatch", "plan", "--config", str(config)])
+def test_without_a_section_the_command_says_so(costwarden):
+    result = costwarden("cloudwatch", "plan")
     assert (result.exit_code, "the section `cloudwatch` is missing" in result.output) == (1, True)
 
 

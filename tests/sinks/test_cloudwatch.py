@@ -7,7 +7,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from stand_in import Answer, StandIn
+from stand_in import Answer, StandIn, pass_on
 
 from costwarden.ledger import Ledger
 from costwarden.ledger.sinks import note_sink
@@ -25,19 +25,7 @@ TWO_WEEKS = 14 * 24 * 60
 
 def forwarding(moto):
     """A stand-in before moto that passes everything on, until it is told to fail."""
-    import urllib.error
-    import urllib.request
-
-    def answer(request):
-        headers = {name: value for name, value in request.headers.items() if name not in {"host", "content-length", "accept-encoding"}}
-        asked = urllib.request.Request(moto + request.path, data=request.body, headers=headers, method=request.method)
-        try:
-            with urllib.request.urlopen(asked, timeout=10) as response:
-                return Answer(response.read(), response.status, {"Content-Type": response.headers.get("Content-Type", "")})
-        except urllib.error.HTTPError as error:
-            return Answer(error.read(), error.code)
-
-    return StandIn(answer)
+    return StandIn(lambda request: pass_on(request, moto))
 
 
 def test_calls_are_summed_by_the_minute_by_provider_and_in_all(metered, settings, sums, cloudwatch):

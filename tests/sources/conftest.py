@@ -2,7 +2,8 @@ import csv
 import gzip
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import duckdb
 import msgspec
 import pytest
-from spending import Spending
+from stand_in import StandIn
 
 from costwarden.model import Charge, exact_sum
-from costwarden.sources import Change, Duplicate, KnownPart, Read, open_source
+from costwarden.sources import Change, Duplicate, KnownPart, Read, SourceError, open_source
+from costwarden.sources.http_json import JsonApi, Retries
 from costwarden.sources.settings import AttributionSettings, ExchangeRates, FocusSettings
 
 ROW = {
@@ -37,12 +39,10 @@ ROW = {
 COSTS = ("billed_cost", "effective_cost", "list_cost", "contracted_cost")
 
 
-@pytest.fixture
-def spending(tmp_path: Path) -> Iterator[Spending]:
-    """A ledger that sources are read into; see `Spending`."""
-    made = Spending(tmp_path)
-    yield made
-    made.ledger.close()
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that fails is asked again after milliseconds, not after half a second, a second and two."""
+    monkeypatch.setitem(JsonApi.__init__.__kwdefaults__, "retries", Retries(first_wait_seconds=0.01))
 
 
 @pytest.fixture
@@ -83,6 +83,22 @@ def write_bill(folder: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def ends_on_close(wait_until: Callable[..., object]) -> Callable[..., str]:
+    """`ends_on_close(source, read, server)`: what `read` raises where `source` is closed once the server was asked, and no answer comes."""
+
+    def end(source: Any, read: Callable[[], Any], server: StandIn) -> str:
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read)
+            wait_until(lambda: server.requests)
+            source.close()
+            error = reading.exception(10)
+        assert isinstance(error, SourceError), error
+        return str(error)
+
+    return end
 
 
 Fetch = Callable[..., dict[str, Change]]

@@ -1,7 +1,5 @@
 """The bill and the usage of an Anthropic organisation, against a stand-in that answers from the request."""
 
-import threading
-import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -14,7 +12,6 @@ from hypothesis import strategies as st
 from stand_in import Answer, StandIn
 
 from costwarden.model import EXACT, exact_sum
-from costwarden.sources import SourceError
 from costwarden.sources.anthropic import from_cents
 from costwarden.sources.http_json import Retries
 from costwarden.sources.settings import AnthropicSettings
@@ -321,25 +318,10 @@ def test_an_answer_that_is_none_fails_the_refresh_and_the_figures_stay(spending,
     assert spending.total() == 1
 
 
-def test_close_ends_a_request_that_hangs(spending, server, settings) -> None:
-    reading = spending.open(settings())
+def test_close_ends_a_request_that_hangs(spending, server, settings, ends_on_close) -> None:
     server.hang()
-    raised = []
-
-    def fetch():
-        try:
-            list(reading.source.fetch({}, Window(TODAY, TODAY, TODAY)))
-        except SourceError as error:
-            raised.append(str(error))
-
-    thread = threading.Thread(target=fetch)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-    reading.source.close()
-    thread.join(5)
-    assert (thread.is_alive(), raised) == (False, ["ended while it was being read"])
+    source = spending.open(settings()).source
+    assert ends_on_close(source, lambda: list(source.fetch({}, Window(TODAY, TODAY, TODAY))), server) == "ended while it was being read"
 
 
 # --- what would lose or double figures -------------------------------------------------------------------------------------------

@@ -4,14 +4,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from botocore.exceptions import NoCredentialsError
 from cost_explorer import ACCOUNT, CostExplorer, line, settings, throttled
-from moto.server import ThreadedMotoServer
 from spending import Spending
 
 from costwarden.model import exact_sum
@@ -35,21 +34,9 @@ BILL = (
 )
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """The address of a moto server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CostExplorer]:
+def aws(moto: str, aws_credentials: None) -> Iterator[CostExplorer]:
     """Cost Explorer with `BILL`, and moto behind it."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with CostExplorer(others=moto) as server:
         server.bill.extend(BILL)
         yield server
@@ -446,6 +433,7 @@ def test_the_prediction_is_what_is_asked_for(aws: CostExplorer, spending: Spendi
 
 
 def test_probe_says_what_it_found_and_what_it_cost(aws: CostExplorer, spending: Spending) -> None:
+    aws.today = datetime.now(UTC).date()
     reading = spending.open(settings(aws, budgets=True))
     said = list(reading.source.probe())
     assert said[0] == f"account {ACCOUNT}: the credentials are good"

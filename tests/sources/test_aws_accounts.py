@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from cost_explorer import ACCOUNT, CostExplorer, line, settings
-from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 from spending import Spending
 from stand_in import Answer, Request
@@ -25,21 +24,9 @@ def role(account: str, **more: str) -> dict[str, str]:
     return {"role_arn": f"arn:aws:iam::{account}:role/costwarden", "external_id": "our-secret"} | more
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """The address of a moto server."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[CostExplorer]:
+def aws(moto: str, aws_credentials: None) -> Iterator[CostExplorer]:
     """Two accounts whose roles ask for an external id, and that of the credentials."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with CostExplorer(others=moto) as server:
         server.roles = {role(account)["role_arn"]: "our-secret" for account in (ONE, OTHER)}
         server.lines[ONE].append(line("2026-11-05", "1"))

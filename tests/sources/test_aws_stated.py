@@ -8,7 +8,6 @@ from typing import Any
 import boto3
 import pytest
 from cost_explorer import ACCOUNT, CostExplorer, line, settings
-from moto.server import ThreadedMotoServer
 from spending import Spending
 from stand_in import Answer, Request
 
@@ -24,22 +23,7 @@ UPPER = ("aws_cost_forecast_upper_usd", "aws", ACCOUNT)
 
 
 @pytest.fixture
-def moto() -> Iterator[str]:
-    """The address of a moto server without anything in it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        # moto's data are those of the process.
-        patch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        server_url = f"http://{host}:{port}"
-        yield server_url
-    server.stop()
-
-
-@pytest.fixture
-def aws(moto: str) -> Iterator[CostExplorer]:
+def aws(moto: str, aws_credentials: None) -> Iterator[CostExplorer]:
     """Cost Explorer without a bill, and moto behind it."""
     with CostExplorer(others=moto) as server:
         reset = Request("POST", "/moto-api/reset", {}, {}, b"")

@@ -3,8 +3,6 @@
 Metrics and dimensions: https://docs.aws.amazon.com/bedrock/latest/userguide/monitoring-runtime-metrics.html.
 """
 
-import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
@@ -13,9 +11,8 @@ import httpx
 import msgspec
 import pytest
 from botocore.stub import Stubber
-from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
-from stand_in import Answer, StandIn
+from stand_in import Answer, StandIn, pass_on
 
 from costwarden.model import to_nanos
 from costwarden.sources import SourceError
@@ -34,33 +31,12 @@ SONNET = "anthropic.claude-sonnet-4-20250514-v1:0"
 NOVA = "us.amazon.nova-pro-v1:0"
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+def aws(moto: str, aws_credentials: None) -> Iterator[StandIn]:
     """The door to moto, which is empty."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    with httpx.Client(base_url=moto) as client:
-        client.post("/moto-api/reset")
-
-        def pass_on(request):
-            headers = {name: value for name, value in request.headers.items() if name not in {"connection", "accept-encoding"}}
-            found = client.request(request.method, request.path, content=request.body, headers=headers)
-            kept = {
-                name: value for name, value in found.headers.items() if name in {"content-type", "x-amzn-query-error", "smithy-protocol"}
-            }
-            return Answer(found.content, found.status_code, {name.title(): value for name, value in kept.items()})
-
-        with StandIn(pass_on) as server:
-            yield server
+    httpx.post(f"{moto}/moto-api/reset")
+    with StandIn(lambda request: pass_on(request, moto)) as server:
+        yield server
 
 
 def settings(aws, **options):
@@ -333,25 +309,10 @@ def test_missing_credentials_are_told(spending, aws, monkeypatch, tmp_path) -> N
     assert "no AWS credentials were found" in spending.refresh(settings(aws)).failure
 
 
-def test_close_ends_a_request_that_hangs(spending, aws) -> None:
-    reading = spending.open(settings(aws))
+def test_close_ends_a_request_that_hangs(spending, aws, ends_on_close) -> None:
     aws.hang()
-    raised = []
-
-    def fetch():
-        try:
-            list(reading.source.fetch({}, Window(TODAY, TODAY, TODAY)))
-        except SourceError as error:
-            raised.append(str(error))
-
-    thread = threading.Thread(target=fetch)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not aws.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-    reading.source.close()
-    thread.join(5)
-    assert (thread.is_alive(), len(raised)) == (False, 1)
+    source = spending.open(settings(aws)).source
+    assert ends_on_close(source, lambda: list(source.fetch({}, Window(TODAY, TODAY, TODAY))), aws) == "ended while AWS was asked"
 
 
 # --- settings and `source test` --------------------------------------------------------------------------------------------------

@@ -71,12 +71,10 @@ class S3OfBills:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def store(request, folder, spending, monkeypatch):
+def store(request, folder, spending, aws_credentials):
     if request.param == "folder":
         yield FolderOfBills(folder, spending)
         return
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA0")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     bucket = Bucket()
     with StandIn(s3(bucket)) as server:
         yield S3OfBills(bucket, server)

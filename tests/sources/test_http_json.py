@@ -1,6 +1,5 @@
 """JSON over HTTP: what is repeated, what is waited for, what ends it, and what never gets into a message."""
 
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -106,25 +105,10 @@ def test_retry_after_is_a_date() -> None:
     assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
-def test_close_ends_a_wait(server, requests) -> None:
+def test_close_ends_a_wait(server, requests, ends_on_close) -> None:
     api = JsonApi("Acme", server.url, dict, requests, timeout_seconds=5)
     server.fail(429, times=3, Retry_After="60")
-    raised = []
-
-    def get():
-        try:
-            api.get("/x")
-        except SourceError as error:
-            raised.append(str(error))
-
-    thread = threading.Thread(target=get)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-    api.close()
-    thread.join(10)
-    assert (thread.is_alive(), raised) == (False, ["ended while it was being read"])
+    assert ends_on_close(api, lambda: api.get("/x"), server) == "ended while it was being read"
     with pytest.raises(SourceError, match="ended"):
         api.get("/x")
     assert len(server.requests) == 1

@@ -11,7 +11,6 @@ from decimal import Decimal
 import boto3
 import pytest
 from blob_server import Bucket, azure, gcs, s3
-from moto.server import ThreadedMotoServer
 from pydantic import TypeAdapter, ValidationError
 from stand_in import StandIn
 
@@ -49,9 +48,7 @@ class Place:
 
 
 @pytest.fixture(params=FACES)
-def place(request, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA0")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+def place(request, aws_credentials):
     bucket = Bucket()
     with StandIn(FACES[request.param][0](bucket)) as server:
         yield Place(request.param, server, bucket)
@@ -258,19 +255,8 @@ def test_the_listings_of_a_day_are_predicted():
     assert TypeAdapter(SourceSettings).validate_python({"type": "focus", "path": "x"}).predicted_requests == ()
 
 
-@pytest.fixture(scope="module")
-def moto_server():
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def test_s3_as_moto_has_it(spending, moto_server, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA0")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    client = boto3.client("s3", endpoint_url=moto_server, region_name="us-east-1")
+def test_s3_as_moto_has_it(spending, moto, aws_credentials):
+    client = boto3.client("s3", endpoint_url=moto, region_name="us-east-1")
     client.create_bucket(Bucket="bills")
     # A page of a listing is 1,000 keys.
     for number in range(1001):
@@ -278,7 +264,7 @@ def test_s3_as_moto_has_it(spending, moto_server, monkeypatch):
     client.put_object(Bucket="bills", Key="exports/2026 [11]/a+b.csv.gz", Body=gzip.compress(bill("1.10", "2").encode()))
     client.put_object(Bucket="bills", Key="exports/z.csv", Body=bill("5").encode())
     settings = TypeAdapter(SourceSettings).validate_python(
-        {"type": "focus", "url": "s3://bills/exports/", "aws": {"endpoint_url": moto_server, "account_id": "123456789012"}}
+        {"type": "focus", "url": "s3://bills/exports/", "aws": {"endpoint_url": moto, "account_id": "123456789012"}}
     )
     assert not refresh(spending, settings).failure
     assert spending.by("part") == {"2026 [11]/a+b.csv.gz": Decimal("1.10") + 2, "z.csv": 5}

@@ -1,7 +1,5 @@
 """The bill and the usage of an OpenAI organisation, against a stand-in that answers from the request."""
 
-import threading
-import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -374,25 +372,10 @@ def test_an_answer_that_is_none_fails_the_refresh_and_the_figures_stay(spending,
     assert spending.total() == 1
 
 
-def test_close_ends_a_request_that_hangs(spending, server, settings) -> None:
-    reading = spending.open(settings())
+def test_close_ends_a_request_that_hangs(spending, server, settings, ends_on_close) -> None:
     server.hang()
-    raised = []
-
-    def fetch():
-        try:
-            list(reading.source.fetch({}, Window(TODAY, TODAY, TODAY)))
-        except SourceError as error:
-            raised.append(str(error))
-
-    thread = threading.Thread(target=fetch)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-    reading.source.close()
-    thread.join(5)
-    assert (thread.is_alive(), raised) == (False, ["ended while it was being read"])
+    source = spending.open(settings()).source
+    assert ends_on_close(source, lambda: list(source.fetch({}, Window(TODAY, TODAY, TODAY))), server) == "ended while it was being read"
 
 
 def test_a_request_that_hangs_ends_by_itself_and_is_made_again(spending, organization, server, settings) -> None:

@@ -6,13 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-import yaml
-from click.testing import CliRunner
 from openai_admin import KEY, OpenaiAdmin
 from stand_in import StandIn
-
-from costwarden.cli import cli
-from costwarden.ledger import Ledger
 
 
 @pytest.fixture
@@ -33,22 +28,19 @@ def provider(organisation):
 class Terminal:
     """A folder with a configuration, in which commands are typed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.sources = []
-
-    def write(self, *sources, **sections):
-        self.sources = list(sources)
-        text = yaml.safe_dump({"sources": self.sources, **sections})
-        (self.folder / "costwarden.yaml").write_text(text, encoding="utf-8")
+    def __init__(self, folder: Path, costwarden, make_ledger) -> None:
+        self.folder, self.costwarden, self._make_ledger = folder, costwarden, make_ledger
+        self.sections = {}
         (self.folder / "key").write_text(KEY, encoding="utf-8")
 
+    def write(self, *sources, **sections):
+        self.sections = {"sources": list(sources), **sections}
+
     def type(self, *arguments):
-        path = self.folder / "costwarden.yaml"
-        return CliRunner().invoke(cli, [*arguments, "--config", str(path)], catch_exceptions=False)
+        return self.costwarden(*arguments, **self.sections)
 
     def make_ledger(self):
-        Ledger(f"sqlite:///{self.folder / 'costwarden.db'}").close()
+        self._make_ledger("costwarden.db")
 
     def listed(self):
         answer = self.type("sources", "--format", "json")
@@ -56,8 +48,8 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path, provider):
-    made = Terminal(tmp_path)
+def terminal(tmp_path, provider, costwarden, sqlite_url):
+    made = Terminal(tmp_path, costwarden, sqlite_url)
     made.write({"type": "openai", "admin_key": {"file": "key"}, "endpoint_url": provider.url})
     return made
 

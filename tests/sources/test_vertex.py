@@ -1,8 +1,6 @@
 """Tokens of Vertex AI from Cloud Monitoring's REST surface, against a stand-in that aligns and groups as it is asked to."""
 
 import json
-import threading
-import time
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
@@ -13,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import ValidationError
 from stand_in import Answer, StandIn
 
-from costwarden.sources import SourceError
 from costwarden.sources.http_json import Retries
 from costwarden.sources.settings import VertexSettings
 from costwarden.sources.windows import Window
@@ -278,25 +275,10 @@ def test_an_answer_that_is_none_fails_the_refresh_and_the_figures_stay(spending,
     assert tokens(spending) == {("2026-11-20", "acme-prod", FLASH): (5, 0)}
 
 
-def test_close_ends_a_request_that_hangs(spending, server, settings) -> None:
-    reading = spending.open(settings())
+def test_close_ends_a_request_that_hangs(spending, server, settings, ends_on_close) -> None:
     server.hang()
-    raised = []
-
-    def fetch():
-        try:
-            list(reading.source.fetch({}, Window(TODAY, TODAY, TODAY)))
-        except SourceError as error:
-            raised.append(str(error))
-
-    thread = threading.Thread(target=fetch)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.requests and time.monotonic() < deadline:
-        time.sleep(0.01)
-    reading.source.close()
-    thread.join(5)
-    assert (thread.is_alive(), raised) == (False, ["ended while it was being read"])
+    source = spending.open(settings()).source
+    assert ends_on_close(source, lambda: list(source.fetch({}, Window(TODAY, TODAY, TODAY))), server) == "ended while it was being read"
 
 
 # --- settings and `source test` --------------------------------------------------------------------------------------------------

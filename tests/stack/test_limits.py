@@ -16,6 +16,7 @@ from processes import Processes, free_port, wait_for
 pytestmark = pytest.mark.stack
 
 SECONDS = 30.0
+TENANT = "/api/ai-budget/tenant/acme"
 
 # A dollar a million tokens.
 CONFIG = {
@@ -32,11 +33,14 @@ class Servers:
         self.folder = folder
         self.processes = Processes(folder / "logs")
         self.urls = [f"http://127.0.0.1:{free_port()}" for _ in range(count)]
+        # One for all requests: each client of its own would read the certificates of the system first, 30 ms.
+        self.http = httpx.Client(trust_env=False, timeout=SECONDS)
         self.sections = {"database_url": database_url, **CONFIG, **sections}
         self.configure({})
         for number in range(count):
             command = [sys.executable, "-m", "costwarden", "serve", "--config", self.config(number)]
             self.processes.launch(str(number), command)
+        for number in range(count):
             self.processes.await_ready(str(number), lambda number=number: self.is_ready(number))
 
     def config(self, number: int) -> Path:
@@ -49,12 +53,22 @@ class Servers:
 
     def is_ready(self, number: int) -> bool:
         try:
-            return httpx.get(f"{self.urls[number]}/readyz", trust_env=False).status_code == 200
+            return self.get("/readyz", number).status_code == 200
         except httpx.TransportError:
             return False
 
+    def get(self, path: str, number: int = 0) -> httpx.Response:
+        return self.http.get(f"{self.urls[number]}{path}")
+
     def post(self, path: str, body: dict, number: int = 0) -> httpx.Response:
-        return httpx.post(f"{self.urls[number]}/api/ai-budget/{path}", json=body, trust_env=False, timeout=30)
+        return self.http.post(f"{self.urls[number]}/api/ai-budget/{path}", json=body)
+
+    def reload(self) -> None:
+        assert self.http.post(f"{self.urls[0]}/-/reload").status_code == 200
+
+    def budgets(self, number: int = 0) -> list[dict]:
+        """The budgets of acme's status."""
+        return self.get(TENANT, number).json()["budgets"]
 
     def track(self, tokens: int, number: int = 0) -> None:
         body = {"tenant_id": "acme", "model": "plain", "input_tokens": tokens}
@@ -68,12 +82,12 @@ class Servers:
 
     def micros(self, number: int = 0) -> int:
         """What the status says that acme has spent: micro-dollars, which are tokens."""
-        answer = httpx.get(f"{self.urls[number]}/api/ai-budget/tenant/acme", trust_env=False, timeout=30)
+        answer = self.get(TENANT, number)
         assert answer.status_code == 200
         return int(Decimal(str(answer.json()["total_usage_usd"])) * 1_000_000)
 
     def series(self, name: str, number: int = 0) -> list[str]:
-        lines = httpx.get(f"{self.urls[number]}/metrics", trust_env=False).text.splitlines()
+        lines = self.get("/metrics", number).text.splitlines()
         return [line for line in lines if line.startswith(name)]
 
     def run(self, *arguments: str) -> str:
@@ -93,6 +107,7 @@ def start(tmp_path: Path):
     yield launch
     for servers in started:
         servers.processes.__exit__()
+        servers.http.close()
 
 
 class Cache:
@@ -141,8 +156,7 @@ def test_the_status_in_memory_is_never_older_than_the_last_answer(start, tmp_pat
     wait_for("hits on the page", lambda: count_of(servers, "hit") >= 30, SECONDS)  # a tick of the server in between makes a miss
     # Another program writes: the server notices within a second.
     servers.run("budget", "set", "--tenant", "acme", "--limit", "5")
-    budgets = f"{servers.urls[0]}/api/ai-budget/tenant/acme"
-    wait_for("the new budget", lambda: httpx.get(budgets, trust_env=False).json()["budgets"], SECONDS)
+    wait_for("the new budget", servers.budgets, SECONDS)
 
 
 def test_two_replicas_without_redis_compute_every_status(start, postgresql_url):
@@ -171,8 +185,8 @@ def test_two_replicas_share_a_status_in_redis_and_a_dying_redis_makes_no_answer_
     # Of a change by the command line no replica is told, but Redis is.
     wait_for("a hit", lambda: [servers.micros(), count_of(servers, "hit") > 1][1], SECONDS)
     servers.run("budget", "set", "--tenant", "acme", "--limit", "5")
-    for url in servers.urls:
-        assert httpx.get(f"{url}/api/ai-budget/tenant/acme", trust_env=False).json()["budgets"]
+    for number in (0, 1):
+        assert servers.budgets(number)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -201,9 +215,8 @@ def test_a_tier_that_changes_in_the_configuration_changes_its_budgets_at_a_reloa
     servers = start(f"sqlite:///{tmp_path}/ledger.db", 1)
     assert servers.post("set", {"tenant_id": "acme", "tier": "starter"}).json()["monthly_limit_usd"] == 500
     servers.configure({"budgets": {**CONFIG["budgets"], "tiers": {"starter": 0.5}}})
-    assert httpx.post(f"{servers.urls[0]}/-/reload", trust_env=False, timeout=30).status_code == 200
-    status = httpx.get(f"{servers.urls[0]}/api/ai-budget/tenant/acme", trust_env=False).json()
-    assert [(budget["monthly_limit_usd"], budget["tier"]) for budget in status["budgets"]] == [(0.5, "starter")]
+    servers.reload()
+    assert [(budget["monthly_limit_usd"], budget["tier"]) for budget in servers.budgets()] == [(0.5, "starter")]
     assert servers.check() == (429, "budget_exceeded")
     assert "limit: $500.00 -> $0.50" in servers.run("audit")
 
@@ -213,6 +226,6 @@ def test_a_blocking_guardrail_that_is_added_holds_from_the_reload_on(start, tmp_
     servers.track(1_500_000)
     assert servers.check() == (200, "")
     servers.configure({"guardrails": [{"name": "cap", "metric": "monthly_cost", "threshold_usd": 2, "actions": ["block_requests"]}]})
-    assert httpx.post(f"{servers.urls[0]}/-/reload", trust_env=False, timeout=30).status_code == 200
+    servers.reload()
     assert servers.check() == (429, "budget_exceeded")
     assert "guardrail:cap" in servers.run("budget", "list")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from costwarden_server import Costwarden
@@ -47,14 +46,14 @@ def start(tmp_path: Path, free_port: Callable[[], int], prices: PriceServer) -> 
 
 def age(server: Costwarden) -> float:
     """Seconds of `costwarden_price_data_age_seconds`."""
-    page = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    page = server.http.get("/metrics").text
     return float(next(line for line in page.splitlines() if line.startswith("costwarden_price_data_age_seconds ")).split()[1])
 
 
 def track(server: Costwarden, model: str) -> dict[str, Any]:
     """A thousand tokens of input."""
     body = {"tenant_id": "acme", "model": model, "input_tokens": 1_000}
-    return httpx.post(f"{server.url}/api/ai-budget/track", json=body, trust_env=False).raise_for_status().json()
+    return server.http.post("/api/ai-budget/track", json=body).raise_for_status().json()
 
 
 def test_a_server_prices_by_the_list_that_it_has_fetched_and_says_how_old_that_is(start, wait_until):

@@ -1,14 +1,11 @@
 """A real server with sources that hang, answer garbage, refuse and work: none hurts another, and no restart pays twice."""
 
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 from cost_explorer import CostExplorer, line
 from costwarden_server import Costwarden
-from moto.server import ThreadedMotoServer
 from openai_admin import KEY, OpenaiAdmin
 from stand_in import Answer, StandIn
 
@@ -35,19 +32,9 @@ def start(tmp_path, free_port):
         server.stop()
 
 
-@contextmanager
-def closing_moto():
-    """The address of a moto server, for STS."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 def series(server):
     """Series -> value, as the page has them."""
-    text = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    text = server.http.get("/metrics").text
     return {name: float(value) for name, _, value in (row.rpartition(" ") for row in text.splitlines() if not row.startswith("#"))}
 
 
@@ -88,12 +75,12 @@ def test_a_source_that_hangs_answers_garbage_or_refuses_leaves_the_others_and_th
         server.set_budget("acme", 5)
         began = time.monotonic()
         body = {"tenant_id": "acme", "model": "plain", "estimated_input_tokens": 1, "estimated_output_tokens": 1}
-        assert httpx.post(f"{server.url}/api/ai-budget/check", json=body, trust_env=False).status_code == 200
+        assert server.http.post("/api/ai-budget/check", json=body).status_code == 200
         assert time.monotonic() - began < 5
 
 
-def test_a_server_that_is_killed_again_and_again_does_not_pay_again(start, wait_until):
-    with closing_moto() as moto, CostExplorer(today=TODAY, others=moto) as provider:
+def test_a_server_that_is_killed_again_and_again_does_not_pay_again(start, moto, wait_until):
+    with CostExplorer(today=TODAY, others=moto) as provider:
         day = TODAY - timedelta(days=1)
         provider.lines["123456789012"] = [line(day.isoformat(), "7.25")]
         source = {"type": "aws", "access": {"endpoint_url": provider.url}, "budgets": False, "forecast": False}

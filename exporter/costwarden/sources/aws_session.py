@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -126,7 +127,7 @@ class AwsSession:
         section: str = "access",
     ) -> None:
         try:
-            import boto3
+            import boto3  # noqa: F401 - told here, once, where it is missing
         except ImportError:
             raise SourceError("AWS needs a library: `pip install 'costwarden[aws]'`") from None
         self._access, self._requests = access, requests
@@ -135,9 +136,9 @@ class AwsSession:
         self.boto: Any = base.boto if base else None
         """The session of boto3."""
         if base is None:
-            self.boto = in_words(lambda: boto3.Session(profile_name=access.profile or None, region_name=access.region), section)
+            self.boto = in_words(lambda: _new_session(profile_name=access.profile or None, region_name=access.region), section)
         if access.role_arn:
-            self.boto = self._assume(boto3.Session)
+            self.boto = self._assume()
         self.account_id = ""
         if access.account_id and (found := self.identify()) != access.account_id:
             raise SourceError(f"the credentials belong to account {found}, not to {access.account_id} (`account_id`)")
@@ -178,18 +179,46 @@ class AwsSession:
         client.meta.events.register("before-parse", _refuse_half)
         return client
 
-    def _assume(self, new_session: Callable[..., boto3.Session]) -> boto3.Session:
+    def _assume(self) -> boto3.Session:
         asked: dict[str, Any] = {"RoleArn": self._access.role_arn, "RoleSessionName": "costwarden"}
         if self._access.external_id:
             asked["ExternalId"] = self._access.external_id
         sts = self.client("sts")
         given = self.ask(lambda: sts.assume_role(**asked)["Credentials"])
-        return new_session(
+        return _new_session(
             aws_access_key_id=given["AccessKeyId"],
             aws_secret_access_key=given["SecretAccessKey"],
             aws_session_token=given["SessionToken"],
             region_name=self._access.region,
         )
+
+
+def _new_session(**options: Any) -> boto3.Session:
+    import boto3
+    from botocore.session import get_session
+
+    core = get_session()
+    core.register_component("data_loader", _models())
+    made = boto3.Session(botocore_session=core, **options)
+    core.get_scoped_config()  # raises ProfileNotFound, which botocore does when it makes a loader of its own
+    return made
+
+
+@cache
+def _models() -> Any:
+    """botocore's descriptions of the services, the same for all sessions.
+
+    Each session would parse some megabytes of JSON anew: 0.2 s, in which no other thread of the server runs.
+    """
+    from botocore.loaders import Loader
+
+    class Models(Loader):
+        @property
+        def search_paths(self) -> list[str]:
+            # A copy: every session of boto3 appends its own folder, in which there is nothing for clients.
+            return list(super().search_paths)
+
+    return Models()
 
 
 def _refuse_half(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
