@@ -111,13 +111,16 @@ class Spending:
             return dict(connection.execute(query).mappings().one())
 
     def exposition(self) -> str:
-        """The text of the metrics page: cloud cost and what providers state. For golden files."""
+        """The text of the metrics page: cloud cost and what providers state. For golden files: bills give series in no order, here they are
+        sorted."""
         collectors = (
             cloud_collector(self.ledger.read, MetricsSettings(), (), self.now),
             provider_collector(self.ledger.read),
         )
         families = [found for collector in collectors for found in collector.collect()]
         shown = [
-            text_metadata(family) + render(family, samples, 10_000, None, lambda: None).lines for family, samples in families if samples
+            text_metadata(family) + render(family, sorted(samples), 10_000, None, lambda: None).lines
+            for family, samples in families
+            if samples
         ]
         return b"".join(shown).decode()
