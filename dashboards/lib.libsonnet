@@ -25,6 +25,7 @@ local looks = {
 
 // The heads of columns that are labels.
 local titles = {
+  about: 'About',
   account: 'Account',
   action: 'Playbook',
   alertname: 'Alert',
@@ -253,10 +254,14 @@ local stack(rows) =
 
   // What fires, for every dashboard: the critical first. There may be an alert for each tenant.
   firing(pattern, chosen=null)::
-    local labels = ['alertname', 'team', 'budget', 'tenant_id', 'provider', 'source'];
+    local labels = ['alertname', 'about', 'budget', 'tenant_id', 'provider', 'source', 'team'];
     local by = std.join(', ', labels);
     local matchers = 'category="finops", alertname=~"%s"%s' % [pattern, if chosen == null then '' else ', ' + q.chosenOrNone(chosen)];
-    local firing(severity) = 'ALERTS{alertstate="firing", severity%s, %s}' % [severity, matchers];
+    // What else an alert is about, in one column: most alerts have none or one of these, and a page shows spaces between them as one.
+    local about(alerts) =
+      local others = ['guardrail', 'playbook', 'receiver', 'service', 'instance', 'period', 'threshold'];
+      'label_join(%s, "about", " ", %s)' % [alerts, std.join(', ', ['"%s"' % label for label in others])];
+    local firing(severity) = about('ALERTS{alertstate="firing", severity%s, %s}' % [severity, matchers]);
     local worst = 'topk(100, max by (%s) (3 * %s or 2 * %s or %s))'
                   % [by, firing('="critical"'), firing('="warning"'), firing('!~"critical|warning"')];
     self.grid(
@@ -267,7 +272,7 @@ local stack(rows) =
       ||| + if chosen == null then '' else 'Of what is chosen above, and what is nobody\'s in particular.',
       [
         self.rows(worst),
-        self.rows(q.among(worst, '1000 * min by (%s) (ALERTS_FOR_STATE{%s})' % [by, matchers])),
+        self.rows(q.among(worst, '1000 * min by (%s) (%s)' % [by, about('ALERTS_FOR_STATE{%s}' % matchers)])),
       ],
       'none',
       labels,

@@ -45,7 +45,7 @@ def from_nanos(nanos: int) -> Decimal:
 def dollars(amount: Decimal) -> str:
     """$1,234.50: at least two decimal places, and all that the amount has."""
     places = max(2, -int(amount.as_tuple().exponent)) if amount.is_finite() else 2
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.{places}f}"
+    return f"{'-' if amount < 0 else ''}${amount.copy_abs():,.{places}f}"
 
 
 def exact_sum(amounts: "list[Decimal]") -> Decimal:

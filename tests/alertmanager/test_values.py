@@ -201,6 +201,18 @@ def test_bad_values_write_nothing(export: Callable[..., Any], tmp_path: Path) ->
     assert not (tmp_path / "ops").exists()
 
 
+def test_no_alert_of_costwarden_is_a_heartbeat_that_people_never_hear_of(export: Callable[..., Any], tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    people = {"email": [{"to": ["a@example.com"]}]}
+    beat = {"webhook": [{"url": "https://beats.example.com/1"}], "send_resolved": False}
+    routes = {"severity": {severity: ["people"] for severity in ("critical", "warning", "info")}, "otherwise": "people"}
+    mine = {"receivers": {"people": people, "beat": beat}, "routes": routes, "escalation": []}
+    values.write_text(yaml.safe_dump(mine | {"heartbeat": {"receivers": ["beat"], "alert": "LedgerDown"}}))
+    done = export(tmp_path / "ops", "--values", values)
+    what = "`LedgerDown` is an alert of costwarden that people must hear of"
+    assert (done.exit_code, done.output) == (1, f"Error: {values}: `heartbeat.alert`: {what}\n")
+
+
 def test_an_alert_that_no_stage_would_ever_hear_of_is_told(export: Callable[..., Any], tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     stage = {"stage": "lead", "after": "30m", "receivers": ["finops-lead"], "alerts": ["LedgerDown", "BudgetExceeded100Percent"]}

@@ -43,6 +43,13 @@ def test_cost_is_broken_down_exactly_the_dearest_first_and_the_rest_is_other(cha
     assert found["rows"] == [{"service": "S3", "cost_usd": 5}, {"service": "other", "cost_usd": Decimal("0.301")}]
 
 
+def test_a_table_shows_all_places_of_an_amount(charge, costwarden):
+    charge("12345678901", service_name="EC2")
+    charge("0.123456789012345678", service_name="S3")
+    # 29 digits: one more than Python's own context of decimals keeps.
+    assert "$12,345,678,901.123456789012345678" in costwarden(*NOVEMBER).output
+
+
 def test_what_another_provider_bills_is_left_out_of_all_providers_and_said_so(charge, costwarden):
     charge("100", service_name="Amazon EC2")
     charge("30", provider_name="kubernetes", service_name="deployment/web", charge_category="Allocated")

@@ -1,5 +1,6 @@
 """HTTP as `serve` speaks it, byte by byte."""
 
+import asyncio
 import socket
 import struct
 import sys
@@ -7,8 +8,9 @@ import threading
 
 import pytest
 import uvicorn
+import uvloop
 
-from costwarden.cli.listen import listen, uvicorn_config
+from costwarden.cli.listen import JoinedWrites, listen, uvicorn_config
 
 LARGE = bytes(range(256)) * 40_000  # 10 MB: more than any buffer of a socket
 
@@ -126,3 +128,27 @@ def test_a_connection_that_idles_outlives_the_default_of_5_seconds(connection):
 def test_what_is_no_request_is_told_so(connection):
     connection.sendall(b"nonsense\r\n\r\n")
     assert read(connection, 1 << 30).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+def test_an_answer_to_a_client_that_has_gone_is_dropped_without_a_word():
+    class Late(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, _):
+            self.transport.close()  # as uvloop does where the client has gone; it forgets the connection before it sends what is held
+            JoinedWrites(self.transport, asyncio.get_running_loop()).write(b"an answer")
+
+    async def ask():
+        errors = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        async with await asyncio.get_running_loop().create_server(Late, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"a question")
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        return errors
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(ask()) == []

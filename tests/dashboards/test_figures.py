@@ -162,25 +162,32 @@ def test_what_is_chosen_stands_in_raw_strings() -> None:
     assert found > 50
 
 
-def test_what_fires_is_of_who_is_chosen_or_of_nobody_in_particular(tools, tmp_path) -> None:
+def test_what_fires_is_of_who_is_chosen_or_of_nobody_in_particular_and_each_alert_is_a_row(tools, tmp_path) -> None:
     def alert(name: str, severity: str, **labels: str) -> dict[str, str]:
         return series("ALERTS", 1, alertname=name, alertstate="firing", category="finops", severity=severity, team="finops", **labels)
 
     asked = Asked(
         alert("AIBudgetExceeded", "critical", tenant_id="acme", budget="acme"),
-        alert("AIBudgetThresholdReached", "info", tenant_id="acme", budget="acme"),
+        alert("AIBudgetThresholdReached", "info", tenant_id="acme", budget="acme", period="month", threshold="0.75"),
+        alert("CostGuardrailBreached", "warning", guardrail="daily"),
+        alert("CostGuardrailBreached", "warning", guardrail="hourly"),
         alert("AIBudgetExceeded", "critical", tenant_id="globex", budget="globex"),
         alert("TotalAISpendHigh", "warning"),
         series("up", 1, job="costwarden", instance="a"),
     )
 
     def line(name: str, **labels: str) -> tuple[tuple[str, str], ...]:
-        return tuple({"alertname": name, "team": "finops", **labels}.items())
+        return tuple({"alertname": name, "team": "finops", "about": " " * 6, **labels}.items())
 
-    everybody = {line("TotalAISpendHigh"): 2}
+    # Guardrail, playbook, receiver, service, instance, period and threshold, with a space between each.
+    everybody = {
+        line("TotalAISpendHigh"): 2,
+        line("CostGuardrailBreached", about="daily" + " " * 6): 2,
+        line("CostGuardrailBreached", about="hourly" + " " * 6): 2,
+    }
     acme = {
         line("AIBudgetExceeded", tenant_id="acme", budget="acme"): 3,
-        line("AIBudgetThresholdReached", tenant_id="acme", budget="acme"): 1,
+        line("AIBudgetThresholdReached", tenant_id="acme", budget="acme", about=" " * 5 + "month 0.75"): 1,
     }
     globex = {line("AIBudgetExceeded", tenant_id="globex", budget="globex"): 3}
     asked.expect("finops-ai-budget: Firing: Severity A", acme | everybody, {"tenant_id": "acme"})

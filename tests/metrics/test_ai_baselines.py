@@ -124,6 +124,17 @@ def test_what_is_reported_late_counts_at_once(record, series):
     assert series(NOON + HOUR)["ai_spend_forecast_usd"] == {(): 150 + 100 + 105 - 5}
 
 
+def test_what_is_reported_after_months_makes_no_history_of_the_time_between(record, series):
+    for back in range(10):
+        record(NOON - back * DAY - HOUR, cost=5 * USD)
+    record(NOON - HOUR, tenant_id="new", cost=0)
+    # Ten days of $5; of today's tenant nothing is expected.
+    assert series()["ai_spend_forecast_usd"] == {(): pytest.approx(26 * 5)}
+    record(NOON - 200 * DAY, tenant_id="new", cost=USD)
+    assert series(NOON + 1)["ai_spend_forecast_usd"] == {(): pytest.approx(26 * 5)}
+    assert ("new",) not in series(NOON + 2 * HOUR)["ai_cost_expected_hourly_usd"]
+
+
 def test_at_hours_that_a_tenant_never_uses_nothing_is_expected_and_its_busiest_hour_is_a_deviation(record, series):
     for back in range(1, 29):
         record(NOON - back * DAY - 3 * HOUR, tenant_id="acme", cost=40 * USD)

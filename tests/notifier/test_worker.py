@@ -101,6 +101,15 @@ def test_what_a_service_refuses_for_good_does_not_hold_up_those_behind_it(scene,
     assert told(service)[-1].split()[1] == "Next:"
 
 
+def test_what_one_of_two_addressees_refuses_for_good_is_tried_again_for_the_other(scene, service, webhook, wait_until):
+    scene.configure({"both": f"mmost://{service.url.removeprefix('http://')}/0123456789abcdef0123456789?to=first,second"}, attempts=10)
+    for _ in range(3):
+        service.fail(400)
+        service.fail(503)
+    scene.receive("both", webhook())
+    wait_until(lambda: scene.states() == ["delivered"])
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 408, 429, 500, 503])
 def test_what_may_be_mended_meanwhile_is_tried_as_often_as_configured(scene, service, json_to, webhook, wait_until, status):
     scene.configure({"hook": json_to(service)}, attempts=5)

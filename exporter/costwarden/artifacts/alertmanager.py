@@ -39,8 +39,8 @@ class Entry(NamedTuple):
 
 
 HEADER = """\
-# Routes of costwarden's alerts, for Alertmanager 0.25 and newer. Rendered from values.yaml: edit that, and render it again with
-# `costwarden artifacts export --values values.yaml DIR`.
+# Routes of costwarden's alerts, for Alertmanager 0.25 and newer. Rendered from values.yaml: edit that one, beside this,
+# and render this again with `costwarden artifacts upgrade DIR`.
 """
 
 OF_GLOBAL = (

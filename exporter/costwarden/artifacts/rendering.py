@@ -40,8 +40,11 @@ def rendered_from(path: Path, root: Path) -> dict[PurePath, str]:
 
 
 def _check_alerts(values: Values, path: Path, root: Path) -> None:
-    """Raises `ValuesError` where a stage names an alert that does not ship: it would never be escalated, and nobody would notice."""
+    """Raises `ValuesError` where a stage names an alert that does not ship: it would never be escalated, and nobody would notice. Or where
+    the heartbeat names one that does: it would go there, and to nobody else."""
     shipped = {name for rules in root.glob("alerts/*.rules.yaml") for name in _ALERT.findall(rules.read_text(encoding="utf-8"))}
+    if values.heartbeat and values.heartbeat.alert in shipped:
+        raise ValuesError(f"{path}: `heartbeat.alert`: `{values.heartbeat.alert}` is an alert of costwarden that people must hear of")
     for position, stage in enumerate(values.escalation):
         for name in (*stage.alerts, *stage.not_alerts):
             if stage.category == "finops" and name not in shipped:

@@ -228,6 +228,12 @@ class Values(Settings):
             # An end would be one beat more, at the very time at which there should be none.
             if self.receivers[name].send_resolved:
                 raise ValueError(f"`heartbeat`: `{name}` needs `send_resolved: false`: the end of the alert is no sign of life")
+            # And what it did let through would be silent with costwarden, while Prometheus and Alertmanager are well.
+            if self.receivers[name].notifier:
+                raise ValueError(
+                    f"`heartbeat`: `{name}` is told by costwarden's notifier, which takes a beat that comes again for the same one: name a "
+                    "`webhook`"
+                )
         for name, team in self.routes.team.items():
             for severity in SEVERITIES:
                 if team.in_addition and (twice := set(team.of(severity)) & set(self.routes.severity.of(severity))):

@@ -81,8 +81,9 @@ class JoinedWrites(asyncio.Transport):
         self._transport.resume_reading()
 
     def _send(self) -> None:
-        if self._held:
-            held, self._held = self._held, b""
+        held, self._held = self._held, b""
+        # Of a client that has gone meanwhile the transport may be closed for good, and uvloop raises where asyncio is silent.
+        if held and not self._transport.is_closing():
             self._transport.write(held)
 
 

@@ -1,11 +1,13 @@
 """`costwarden status`."""
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import click
 
+from costwarden.analytics.forecast import days_of_month
 from costwarden.api.ai_budget import budget_answer
 from costwarden.api.routes import time_answer
 from costwarden.budgets.rules import period_bounds
@@ -33,8 +35,10 @@ def status(config_path: Path, output: str) -> None:
     config = load(config_path)
     at = now()
     today = from_micros(at).date()
+    # All of it, as budgets and the metrics have it: a fee may be dated ahead.
+    first, end = days_of_month(today)
     with open_ledger(config) as ledger, ledger.read() as connection:
-        cloud = breakdown(connection, config.metrics.cost_basis, ["provider_name"], first=today.replace(day=1), last=today)
+        cloud = breakdown(connection, config.metrics.cost_basis, ["provider_name"], first=first, last=end - timedelta(days=1))
         month = spend_between(connection, ("",) * len(DIMENSIONS), *period_bounds("month", at, config.zone))
         budgets = budget_statuses(connection, config.zone, at)
         suspended = read_suspended(connection)
@@ -77,7 +81,8 @@ def _print(answer: dict[str, Any], budgets: list[tuple[str, ...]]) -> None:
     if stop := answer["emergency_stop"]:
         click.echo(printable(f"EMERGENCY STOP by {stop['actor']} since {time_answer(stop['suspended_at'])}: {stop['reason']}") + "\n")
     rows = [(f"cloud: {provider}", dollars(cost)) for provider, cost in cloud["providers"].items()]
-    rows += [("cloud: total", dollars(cloud["total_usd"])), (f"AI: {ai['requests']:,} requests", dollars(ai["month_usd"]))]
+    requests = "1 request" if ai["requests"] == 1 else f"{ai['requests']:,} requests"
+    rows += [("cloud: total", dollars(cloud["total_usd"])), (f"AI: {requests}", dollars(ai["month_usd"]))]
     print_table(f"cost of {cloud['month']}", ("", ">"), rows)
     click.echo()
     print_table(

@@ -75,14 +75,18 @@ class AiBaselines:
     def _advance(self, connection: Connection, today: date, hour: int) -> None:
         """Read what was recorded since the last look, or all history where a day has begun. A failed read changes nothing."""
         cursor = usage_cursor(connection)
+        first = ceil(datetime.combine(history_begins(today), datetime.min.time(), self._zone).timestamp() / _HOUR)
+        first_of_tenants = hour - 24 * _DAYS
         if today == self._day:
+            # What is reported later still is no history: the days up to the first one that is known would count as days without cost.
             for recorded, tenant, cost in hours_since(connection, ["tenant_id"], self._seen):
-                self._hours[recorded] = self._hours.get(recorded, 0) + cost
-                self._began[tenant] = min(recorded, self._began.get(tenant, recorded))
+                if recorded >= first:
+                    self._hours[recorded] = self._hours.get(recorded, 0) + cost
+                if recorded >= first_of_tenants:
+                    self._began[tenant] = min(recorded, self._began.get(tenant, recorded))
         else:
-            first = ceil(datetime.combine(history_begins(today), datetime.min.time(), self._zone).timestamp() / _HOUR)
             hours = dict(usage_hours(connection, ["hour"], first, _FOR_EVER))
-            began = first_hours(connection, hour - 24 * _DAYS)
+            began = first_hours(connection, first_of_tenants)
             self._busiest = _busiest(connection, hour)
             self._hours, self._began, self._day = hours, began, today
         self._seen = cursor

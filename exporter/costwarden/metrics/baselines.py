@@ -90,7 +90,7 @@ class Baselines:
         first, last = history_begins(today), days_of_month(today)[1]
         of_all = (("", values, cost) for *values, cost in costs_between(connection, self._basis, columns, first=first, last=last))
         of_budgets = budget_costs(connection, self._basis, self._budgets, columns, first=first, last=last)
-        for budget, (provider, source, account, day), cost in chain(of_all, of_budgets):
+        for budget, (provider, source, account, day), cost in chain(paced(of_all, breathe), of_budgets):
             if provider in known:
                 # An account whose charges are all dated ahead is known as far as the others are.
                 bill = provider, known[provider].get((source, account), max(known[provider].values()))

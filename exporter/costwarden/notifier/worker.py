@@ -41,7 +41,8 @@ UNKNOWN_SECONDS = 600
 _MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
 
 # As Apprise ends its sentence about an answer. A key that has expired (401, 403) or an address that is gone may be mended meanwhile.
-_REFUSED = re.compile(r"\berror=(?:400|413|422)\b")
+_REFUSED = frozenset({"error=400", "error=413", "error=422"})
+_ANSWERS = re.compile(r"\berror=\w+|\bConnection error\b")
 
 log = structlog.get_logger(__name__)
 
@@ -225,7 +226,8 @@ class NotificationWorker:
         # What has waited for its first attempt for a day has one alone: of a receiver that is gone for good, each would hold up all that
         # is behind it, which would be more every day.
         last = notification.attempts == 0 and self._now() - notification.received_at >= _MICROS_PER_DAY
-        last |= notification.failures + 1 >= MOST_REFUSALS and _REFUSED.search(why) is not None
+        # A receiver may be several addressees: as long as one of them may yet be reached, there is something to try again for.
+        last |= notification.failures + 1 >= MOST_REFUSALS and bool(answers := _ANSWERS.findall(why)) and _REFUSED.issuperset(answers)
         self._note_failure(notification, flight.attempt_id, flight.retry, why, last=last)
 
     def _note_failure(self, notification: Notification, attempt_id: int | None, retry: RetrySettings, why: str, *, last: bool) -> None:
