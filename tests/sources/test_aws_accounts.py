@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -211,6 +211,7 @@ def test_no_key_of_an_assumed_role_is_in_a_message(aws: CostExplorer, spending: 
 
 def test_probe_tells_of_each_account_and_names_those_that_fail(aws: CostExplorer, spending: Spending) -> None:
     aws.roles[role(OTHER)["role_arn"]] = "another"
+    aws.today = datetime.now(UTC).date()
     said: list[str] = []
     reading = spending.open(settings(aws, accounts=[role(ONE), role(OTHER)]))
     with pytest.raises(SourceError, match=rf"^account {OTHER}: AssumeRole: AccessDenied"):
