@@ -85,7 +85,7 @@ class AlertmanagerServer:
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError((self.folder / "log").read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ class AlertmanagerServer:
         """End it, in order or by SIGKILL."""
         assert self._process is not None
         self._process.send_signal(ending)
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=60)
         self._process = None
 
     def reload(self) -> None:
@@ -138,7 +138,7 @@ class AlertmanagerServer:
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as error:

@@ -211,9 +211,9 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture(scope="session")
 def wait_until() -> Callable[..., object]:
-    """`wait_until(predicate, seconds=10)` polls and gives the first true answer; past the deadline the test fails with the last one."""
+    """`wait_until(predicate)` polls and gives the first true answer; past the deadline the test fails with the last one."""
 
-    def wait(predicate: Callable[[], T], seconds: float = 10) -> T:
+    def wait(predicate: Callable[[], T], seconds: float = 60) -> T:
         deadline = time.monotonic() + seconds
         while not (answer := predicate()):
             if time.monotonic() > deadline:

@@ -42,7 +42,7 @@ class Costwarden:
         self._config = folder / "costwarden.yaml"
         self._config.write_text(yaml.safe_dump({**CONFIG, **sections, "server": {"port": port}}), encoding="utf-8")
         self._processes = Processes(folder / "logs")
-        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=60)
         """A client of the server: for paths."""
 
     def start(self) -> None:

@@ -90,7 +90,7 @@ class Inboxes:
         smtp_port, http_port = self._ports
         http = self._ends.enter_context(WebServer(("127.0.0.1", http_port), self._handler()))
         # It makes its event loop at once, and only what has started can be stopped.
-        smtp = Controller(self, hostname="127.0.0.1", port=smtp_port, ready_timeout=20)
+        smtp = Controller(self, hostname="127.0.0.1", port=smtp_port, ready_timeout=60)
         smtp.start()
         self._ends.callback(smtp.stop)
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})

@@ -20,7 +20,7 @@ PROGRAMS = {16: "pginstall", 18: "pginstall18"}
 
 # Durability is PostgreSQL's own business, and no test's.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=60", "max_wal_size=256MB")
-_START_SECONDS = 30
+_START_SECONDS = 60
 
 
 def _folder() -> str | None:

@@ -51,7 +51,7 @@ def pass_on(request: Request, url: str) -> Answer:
     query = f"?{urlencode(request.query, doseq=True)}" if request.query else ""
     passed = urllib.request.Request(url + request.path + query, data=request.body or None, headers=headers, method=request.method)
     try:
-        answer = urllib.request.urlopen(passed, timeout=30)
+        answer = urllib.request.urlopen(passed, timeout=60)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:
@@ -87,7 +87,7 @@ class StandIn:
         self._ended.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def fail(self, status: int, body: Any = None, *, times: int = 1, **headers: str) -> None:
         """Answer the next requests with this status; header names with `_` for `-`."""

@@ -21,7 +21,7 @@ class Served:
         self.path = path
         self.process = process
         self.port = port
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60)
 
     def configure(self, text: str) -> None:
         self.path.write_text(f"server: {{port: {self.port}}}\n{text}", encoding="utf-8")

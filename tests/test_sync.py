@@ -336,7 +336,7 @@ def test_stop_leaves_a_thread_behind_that_does_not_end_and_it_changes_nothing_la
     scheduler.stop(seconds=0.05)
     assert thread.is_alive()
     let_go.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert query(select(source_state.c.last_attempt_at)) == [(0,)]
 

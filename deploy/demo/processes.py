@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 T = TypeVar("T")
 
 POLL_SECONDS = 0.02
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 """A program that does not answer by then has failed; on two busy cores they take 1 to 5."""
 GRACE_SECONDS = 10.0
 """Between SIGTERM and SIGKILL."""

@@ -33,7 +33,7 @@ Amtool = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def amtool(tools: Any) -> Amtool:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([tools.amtool, *arguments], capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run([tools.amtool, *arguments], capture_output=True, text=True, check=False, timeout=60)
 
     return run
 

@@ -70,7 +70,7 @@ def spend(desk, project, tmp_path):
         spender.kill()
     zygote.stdin.close()
     zygote.stdout.close()
-    zygote.wait(timeout=10)
+    zygote.wait(timeout=60)
     assert errors.read_text() == ""
 
 

@@ -41,16 +41,16 @@ def holding(pool, wait_until):
             answer = work(value)
             desk.engine.flush(desk.engine._connection)
             reached.set()
-            assert free.wait(30)
+            assert free.wait(60)
             return answer
 
         answer = pool.submit(desk.ledger.writer.step_blocking, step, argument)
-        assert reached.wait(10)
+        assert reached.wait(60)
         try:
             yield answer
         finally:
             free.set()
-            answer.result(timeout=10)
+            answer.result(timeout=60)
 
     return hold
 
@@ -69,7 +69,7 @@ def test_the_same_check_at_two_replicas_at_once_sets_money_aside_once(desk, besi
     with holding(desk, desk.wish("0.30", event_id="e1"), desk.engine.reserve) as first:
         second = pool.submit(other.check, "0.30", event_id="e1")
         wait_until(lambda: waits_for_a_lock(desk))
-    assert second.result(timeout=10) == first.result()
+    assert second.result(timeout=60) == first.result()
     assert desk.status(budget) == usd("0", "0.30", "0")
 
 
@@ -79,7 +79,7 @@ def test_usage_that_overtakes_its_own_check_settles_it(desk, beside, pool, holdi
     with holding(desk, desk.wish("0.30", event_id="e1"), desk.engine.reserve) as first:
         second = pool.submit(other.track, "0.20", event_id="e1")
         wait_until(lambda: waits_for_a_lock(desk))
-    assert second.result(timeout=10).reservation_id == first.result().reservation_id
+    assert second.result(timeout=60).reservation_id == first.result().reservation_id
     assert desk.status(budget) == usd("0.20", "0", "0")
 
 
@@ -91,7 +91,7 @@ def test_the_same_usage_at_two_replicas_at_once_is_recorded_once(desk, beside, p
         second = pool.submit(other.track, "0.99", event_id="e1")
         wait_until(lambda: waits_for_a_lock(desk))
     assert not first.result().repeated
-    again = second.result(timeout=10)
+    again = second.result(timeout=60)
     assert (again.repeated, again.cost) == (True, to_nanos("0.30"))
 
 
@@ -102,7 +102,7 @@ def test_one_reservation_settled_at_two_replicas_at_once_is_settled_once(desk, b
     with holding(desk, desk.call("0.20", reservation_id=held), desk.engine.settle):
         second = pool.submit(other.track, "0.20", reservation_id=held)
         wait_until(lambda: waits_for_a_lock(desk))
-    assert second.result(timeout=10).repeated
+    assert second.result(timeout=60).repeated
     assert desk.status(budget) == usd("0.20", "0", "0")
 
 
@@ -112,7 +112,7 @@ def test_a_budget_waits_for_the_groups_that_run_and_counts_them(desk, beside, po
     with holding(desk, desk.call("0.70", event_id="e1"), desk.engine.settle):
         made = pool.submit(other.put, "1.00", tenant_id="acme")
         wait_until(lambda: waits_for_a_lock(desk))
-    budget = made.result(timeout=10)
+    budget = made.result(timeout=60)
     assert desk.check("0.31").budget == budget
     assert desk.status(budget) == other.status(budget) == usd("0.70", "0", "0")
 
@@ -135,15 +135,15 @@ def test_a_group_that_waited_for_a_change_of_budgets_decides_by_it(desk, beside,
     def put_slowly(connection):
         desk.engine.put(connection, low, "admin")
         reached.set()
-        assert free.wait(30)
+        assert free.wait(60)
 
     made = pool.submit(desk.ledger.write, put_slowly)
-    assert reached.wait(10)
+    assert reached.wait(60)
     checked = pool.submit(other.check, "0.31")
     wait_until(lambda: waits_for_a_lock(desk))
     free.set()
-    made.result(timeout=10)
-    assert checked.result(timeout=10).budget == low
+    made.result(timeout=60)
+    assert checked.result(timeout=60).budget == low
     assert other.check("0.30").allowed
     assert desk.status(low) == usd("0", "0.50", "0")
 
@@ -322,7 +322,7 @@ def test_a_period_that_appears_while_a_group_waits_for_another_is_not_taken_for_
         wait_until(lambda: waits_for_a_lock(desk))
         desk.ledger.write(lambda connection: write_periods(connection, [missing]))
         holder.exec_driver_sql("COMMIT")
-        assert answer.result(timeout=10) == ({keys[0]}, set(), set(keys))
+        assert answer.result(timeout=60) == ({keys[0]}, set(), set(keys))
 
 
 # --- in each other's way ----------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def address():
 
 @pytest.fixture
 def connection(address):
-    with socket.create_connection(address, timeout=20) as opened:
+    with socket.create_connection(address, timeout=60) as opened:
         yield opened
 
 

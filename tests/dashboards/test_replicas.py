@@ -97,7 +97,7 @@ class Scraped:
             f"--web.listen-address=127.0.0.1:{port}",
             "--log.level=error",
         ]
-        self.http = httpx.Client(trust_env=False, timeout=30)
+        self.http = httpx.Client(trust_env=False, timeout=60)
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(self.argv)
@@ -106,7 +106,7 @@ class Scraped:
     def __exit__(self, *_: object) -> None:
         self.http.close()
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def ask(self, expression: str, at: float | None = None) -> Found:
         """What a query finds; nothing while the server starts."""

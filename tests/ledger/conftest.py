@@ -105,12 +105,12 @@ class Beside:
         def run(connection: Any) -> Any:
             answer = work(connection)
             self._ready.set()
-            assert self._end.wait(30)
+            assert self._end.wait(60)
             return answer
 
         self.answer = self._pool.submit(ledger.write, run)
         self.answer.add_done_callback(lambda _: self._ready.set())
-        assert self._ready.wait(30)
+        assert self._ready.wait(60)
 
     def __enter__(self) -> Self:
         return self

@@ -35,7 +35,7 @@ def test_the_whole_group_is_refused_and_the_next_one_finds_room(ledger, wait_unt
     ledger.write(fill)
     free = threading.Event()
     with ThreadPoolExecutor() as callers:
-        callers.submit(ledger.write, lambda _: free.wait(10))
+        callers.submit(ledger.write, lambda _: free.wait(60))
         wait_until(lambda: len(ledger.writer._waiting) == 0)
         answers = []
         for position, text in enumerate(("small", LARGE, "small"), 1):

@@ -48,10 +48,10 @@ def held(callers, wait_until):
 
         def occupy(_):
             busy.set()
-            assert free.wait(30)
+            assert free.wait(60)
 
         callers.submit(ledger.write, occupy)
-        assert busy.wait(10)
+        assert busy.wait(60)
         try:
             yield lambda number: wait_until(lambda: len(ledger.writer._waiting) == number)
         finally:
@@ -133,9 +133,9 @@ def test_nobody_is_answered_before_the_commit(open_ledger, callers, wait_until):
     notes = Notes()
     ledger = open_ledger(participant=notes)
     reached, go_on = threading.Event(), threading.Event()
-    notes.flushing = lambda: (reached.set(), go_on.wait(10))
+    notes.flushing = lambda: (reached.set(), go_on.wait(60))
     answer = callers.submit(ledger.writer.step_blocking, notes.note, "acme")
-    assert reached.wait(10)
+    assert reached.wait(60)
     assert not answer.done()
     go_on.set()
     assert answer.result() == "ACME"
@@ -265,14 +265,14 @@ def test_whoever_comes_while_it_closes_is_answered_or_refused(open_ledger, calle
         answers = [callers.submit(write) for _ in range(8)]
         start.wait()
         ledger.close()
-        refusals = [answer.exception(timeout=10) for answer in answers]
+        refusals = [answer.exception(timeout=60) for answer in answers]
         assert {str(refusal) for refusal in refusals if refusal is not None} <= {"the ledger is closed"}
 
 
 def test_a_caller_that_leaves_does_not_take_its_neighbours_answer_along(ledger):
     async def leave():
         free = threading.Event()
-        holding = asyncio.create_task(ledger.write_async(lambda _: free.wait(10)))
+        holding = asyncio.create_task(ledger.write_async(lambda _: free.wait(60)))
         leaving = asyncio.create_task(ledger.write_async(insert("leaving")))
         staying = asyncio.create_task(ledger.write_async(insert("staying")))
         await asyncio.sleep(0)
@@ -324,7 +324,7 @@ def test_an_event_loop_that_is_gone_does_not_hold_up_the_others(open_ledger, cal
             loop.close()
         staying = [callers.submit(asyncio.run, stay(f"here {number}")) for number in range(3)]
         waiting(4)
-    assert sorted(answer.result(timeout=10) for answer in staying) == ["HERE 0", "HERE 1", "HERE 2"]
+    assert sorted(answer.result(timeout=60) for answer in staying) == ["HERE 0", "HERE 1", "HERE 2"]
     assert asyncio.run(stay("later")) == "LATER"
     assert tenants(ledger) == ["gone", "here 0", "here 1", "here 2", "later"]
 

@@ -74,7 +74,7 @@ def test_replicas_that_make_them_at_once_make_each_once(ledger, second):
     together = threading.Barrier(2)
 
     def at_once(one):
-        together.wait(10)
+        together.wait(60)
         return make(one)
 
     with ThreadPoolExecutor(2) as pool:

@@ -38,7 +38,7 @@ def start(tmp_path, free_port):
 
 
 def ask(server, method, path, role="operator", **options):
-    with httpx.Client(base_url=server.url, trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
         return client.request(method, path, headers={"authorization": f"Bearer {role}-token"}, **options)
 
 
@@ -189,7 +189,7 @@ def test_kill_9_between_sending_and_noting_it_delivers_again_and_loses_nothing(s
         wait_until(lambda: len(slow.requests) == 1)
         server.kill()
         server.start()
-        wait_until(lambda: [found["state"] for found in page(server)["notifications"]] == ["delivered"] * 3, 20)
+        wait_until(lambda: [found["state"] for found in page(server)["notifications"]] == ["delivered"] * 3)
         journal = ask(server, "GET", "/api/notifications/1/attempts").json()["journal"]
         assert [attempt["outcome"] for attempt in journal] == ["interrupted", "delivered"]
         assert journal[0]["message"] == "the server ended meanwhile: it may have been delivered"

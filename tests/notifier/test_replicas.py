@@ -74,7 +74,7 @@ def test_what_both_alertmanagers_tell_both_replicas_is_delivered_once(replicas, 
 
 
 def tell(url, body):
-    return httpx.post(f"{url}/api/notifications/hook", json=body, headers=HEADERS, trust_env=False, timeout=20)
+    return httpx.post(f"{url}/api/notifications/hook", json=body, headers=HEADERS, trust_env=False, timeout=60)
 
 
 def await_deliveries(database_url, count, wait_until):

@@ -133,7 +133,7 @@ def test_a_receiver_that_hangs_holds_up_no_other_and_is_given_up_in_time(scene, 
     release = threading.Event()
 
     def hang(_):
-        release.wait(30)
+        release.wait(60)
         return Answer(b"ok")
 
     with StandIn(hang) as stuck, StandIn(lambda _: Answer(b"ok")) as quick:
@@ -161,7 +161,7 @@ def test_a_service_that_answers_a_drop_at_a_time_is_given_up_and_counts_where_it
 
         def send(self, text, *, seconds):
             begun.release()
-            assert release.wait(30)
+            assert release.wait(60)
             return ""
 
     scene.configure({"drips": "json://unused"}, timeout_seconds=1, attempts=1)
@@ -169,7 +169,7 @@ def test_a_service_that_answers_a_drop_at_a_time_is_given_up_and_counts_where_it
     number, _ = scene.receive("drips", webhook())
     wait_until(lambda: scene.states() == ["failed"])
     assert scene.one(number).message == "no end within 1 s"
-    assert begun.acquire(timeout=10)
+    assert begun.acquire(timeout=60)
     release.set()
     # It was delivered after all: that is what the journal says then.
     wait_until(lambda: scene.states() == ["delivered"])
@@ -196,7 +196,7 @@ def test_threads_that_hang_do_not_pile_up(scene, webhook, wait_until):
     messages = [attempt.message for attempt in scene.attempts(number)]
     assert messages == ["no end within 1 s"] * 4 + ["earlier attempts still hang: no further one is begun beside them"] * 2
     for thread in running:
-        thread.join(10)
+        thread.join(60)
 
 
 def test_a_receiver_that_is_configured_no_more_is_given_up_at_once(scene, service, json_to, webhook, wait_until):

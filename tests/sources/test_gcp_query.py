@@ -280,7 +280,7 @@ def test_a_hang_ends_when_the_source_is_closed(cloud: GoogleCloud, spending: Spe
     thread.start()
     wait_until(lambda: cloud.server.requests)
     reading.source.close()
-    thread.join(5)
+    thread.join(60)
     assert ended == ["ended while it was being read"]
     with pytest.raises(SourceError, match="ended"):
         list(reading.source.fetch({}, usual_window(spending.today, 62, 45)))

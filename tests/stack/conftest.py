@@ -21,7 +21,7 @@ sys.path.insert(0, str(DEMO))
 from processes import wait_for  # noqa: E402 (the path comes first)
 from stack import Stack  # noqa: E402
 
-SECONDS = 30.0
+SECONDS = 60.0
 """Deadline of what takes 1 to 3 s: with two workers on two cores, each with four servers, it may take thrice that."""
 
 

@@ -92,7 +92,7 @@ def prometheus(tools, folder, data, port, wait_until, *options):
         yield
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def ask(port, expression, at):
@@ -100,7 +100,7 @@ def ask(port, expression, at):
     moment = at if isinstance(at, datetime) else midnight(at)
     url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': expression, 'time': moment.timestamp()})}"
     try:
-        with urllib.request.urlopen(url, timeout=20) as response:
+        with urllib.request.urlopen(url, timeout=60) as response:
             results = json.load(response)["data"]["result"]
     except OSError:
         return {}

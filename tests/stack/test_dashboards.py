@@ -38,7 +38,7 @@ from costwarden.analytics.forecast import month_end
 
 pytestmark = pytest.mark.stack
 
-SECONDS = 40.0
+SECONDS = 60.0
 """CloudWatch is sent to every 10 seconds."""
 
 CUSTOMERS = 5

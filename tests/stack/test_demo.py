@@ -49,6 +49,6 @@ def test_ctrl_c_ends_every_part_and_removes_the_data(project, tmp_path, tools):
             assert line, "the demo ended before its first step"
         assert len(processes_that_name(tmp_path)) >= 3
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
     assert process.returncode == 130
     assert (processes_that_name(tmp_path), list(tmp_path.iterdir())) == ([], [])

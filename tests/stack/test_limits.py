@@ -15,7 +15,7 @@ from processes import Processes, free_port, wait_for
 
 pytestmark = pytest.mark.stack
 
-SECONDS = 30.0
+SECONDS = 60.0
 TENANT = "/api/ai-budget/tenant/acme"
 
 # A dollar a million tokens.

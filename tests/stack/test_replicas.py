@@ -18,7 +18,7 @@ from costwarden.ledger import Ledger
 
 pytestmark = pytest.mark.stack
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 # A dollar a million tokens: 50,000 tokens are 5 cents.
 CONFIG = {
@@ -456,8 +456,8 @@ def test_one_replica_has_the_duties_and_when_it_is_killed_the_other_takes_them(t
     assert replicas.query(holders) == [(1,)]
     replicas.processes.kill(str(leader))
     killed = attempts()
-    wait_for("the other one to take over", lambda: LEADS in replicas.log(follower), 10)
-    wait_for("its look at the source", lambda: attempts() > killed, 10)
+    wait_for("the other one to take over", lambda: LEADS in replicas.log(follower), SECONDS)
+    wait_for("its look at the source", lambda: attempts() > killed, SECONDS)
     # The one that comes back follows.
     replicas.launch(leader)
     before = attempts()

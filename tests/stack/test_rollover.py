@@ -175,7 +175,7 @@ class History:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=60) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -251,5 +251,5 @@ def test_a_page_that_still_shows_the_old_month_is_no_burst_of_the_new_one(histor
 
 
 def known(history: History) -> set[str]:
-    with urllib.request.urlopen(f"{history.url}/api/v1/label/__name__/values", timeout=30) as answer:
+    with urllib.request.urlopen(f"{history.url}/api/v1/label/__name__/values", timeout=60) as answer:
         return set(json.load(answer)["data"])

@@ -297,7 +297,7 @@ def test_a_storm_of_connections_waits_in_line_for_those_who_are_told():
     with WebServer(("127.0.0.1", free_port()), BusyPager) as server, ExitStack() as connections:
         # Nobody has begun to serve: what is not in line gets no answer at all.
         for _ in range(500):
-            connections.enter_context(socket.create_connection(server.server_address, timeout=10))
+            connections.enter_context(socket.create_connection(server.server_address, timeout=60))
 
 
 @pytest.mark.timeout(600)
