@@ -63,6 +63,7 @@ class Delivery:
         self._changed = threading.Condition(self._lock)
         self._hurry = threading.Condition(self._lock)
         self._flushing = 0
+        self._hurried = False
         self._queue: deque[_Settlement] = deque()
         self._number = 0
         self._thread: threading.Thread | None = None
@@ -150,7 +151,9 @@ class Delivery:
         deadline = time.monotonic() + seconds
         with self._changed:
             self._flushing += 1
-            self._changed.notify_all()  # no pause between two attempts while somebody waits
+            # No pause before the next attempt, also where the last one is still under way.
+            self._hurried = True
+            self._changed.notify_all()
             self._hurry.notify_all()
             try:
                 while self._queue:
@@ -206,8 +209,9 @@ class Delivery:
                 pause = RETRY_SECONDS[0]
                 continue
             with self._changed:
-                if not self._closing:
+                if not self._hurried and not self._closing:
                     self._changed.wait(pause)
+                self._hurried = False
             pause = min(2 * pause, RETRY_SECONDS[1])
 
     def _tell(self, settlement: _Settlement) -> bool:
