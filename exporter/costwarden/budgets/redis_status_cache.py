@@ -24,12 +24,15 @@ log = structlog.get_logger(__name__)
 
 
 def drop_everything(settings: StatusCacheSettings, password: str | None) -> None:
-    """Make everything old that is kept, from a program that runs for a moment. Raises `OSError` where Redis does not confirm it."""
+    """Make everything old that is kept, from a program that runs for a moment. Raises `OSError` where Redis does not confirm it.
+
+    It waits for a Redis that is busy: an answer that nobody makes old is given for a minute.
+    """
     import redis
 
     options = {} if password is None else {"password": password}
     try:
-        with redis.Redis.from_url(settings.redis_url or "", socket_timeout=1, socket_connect_timeout=1, **options) as client:
+        with redis.Redis.from_url(settings.redis_url or "", socket_timeout=5, socket_connect_timeout=5, **options) as client:
             client.set(f"{settings.redis_prefix}:epoch", secrets.token_hex(8))
     except (redis.RedisError, ValueError) as error:
         raise OSError(_kind_of(error)) from None

@@ -50,6 +50,7 @@ class FocusSource:
         self._closing = threading.Event()
         self._store = _open_store(settings, surroundings, self._closing)
         self._connections: list[DuckDBPyConnection] = []
+        self._connections_lock = threading.Lock()
 
     def fetch(self, known: Mapping[str, KnownPart], window: Window | None = None) -> Iterator[Change]:  # noqa: ARG002 (a file is read whole)
         """What has changed since `known`.
@@ -100,8 +101,10 @@ class FocusSource:
     def close(self) -> None:
         """Stop the query that runs, and wait for no object store."""
         self._closing.set()
-        for connection in [*self._connections]:
-            connection.interrupt()
+        # One that was closed meanwhile would raise.
+        with self._connections_lock:
+            for connection in self._connections:
+                connection.interrupt()
 
     def _check_open(self) -> None:
         if self._closing.is_set():
@@ -199,11 +202,13 @@ class FocusSource:
             path = Path(scratch, "bill" + next(suffix for suffix in BILL_SUFFIXES if item.path.lower().endswith(suffix)))
             self._store.fetch(item, path)
             with closing(connect(Path(scratch), self._settings.threads, self._settings.memory_mebibytes)) as connection:
-                self._connections.append(connection)
+                with self._connections_lock:
+                    self._connections.append(connection)
                 try:
                     yield connection, path
                 finally:
-                    self._connections.remove(connection)
+                    with self._connections_lock:
+                        self._connections.remove(connection)
 
 
 def _open_store(settings: FocusSettings, surroundings: Surroundings, closing: threading.Event) -> Store:

@@ -241,7 +241,9 @@ class _Changes:
         if len(self.read) <= MOST_PARTS_LOGGED:
             for part, read in self.read:
                 rejected = dict(read.rejected) if read else {}
-                log.info("part read", source=source, part=part.part, rows=part.rows, rejected=rejected, note=part.message)
+                # A scrape may see its figures before this line is written.
+                read_at = from_micros(part.read_at).isoformat()
+                log.info("part read", source=source, part=part.part, rows=part.rows, rejected=rejected, note=part.message, read_at=read_at)
         else:
             # A source that is read by days has hundreds of parts; `costwarden rejected` lists what there is to say of them.
             rows, notes = sum(part.rows for part, _ in self.read), sum(1 for part, _ in self.read if part.message)
