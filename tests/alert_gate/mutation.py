@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import promql_parser
-import yaml
 from promql import mutants
 
-from alert_gate.samples import seconds
+from alert_gate.dependencies import Dependencies, Rule, name_of
+from alert_gate.documents import dump
+from alert_gate.samples import ASKED, evaluations
 
-Rule = Mapping[str, Any]
 Promtool = Callable[..., subprocess.CompletedProcess[str]]
 
 # What promtool says of a case that failed, and of a rule that cannot be evaluated.
@@ -33,11 +33,6 @@ class Change:
 
     what: str
     rule: Rule
-
-
-def name_of(rule: Rule) -> str:
-    """The name of an alert or of what is recorded."""
-    return rule.get("alert") or rule["record"]
 
 
 def changes(rule: Rule) -> list[Change]:
@@ -59,36 +54,17 @@ class Bench:
 
     def __init__(self, rules: Iterable[Rule], documents: Sequence[Any]) -> None:
         self.rules = [rule for rule in rules if name_of(rule) != "costwarden_rules_info"]
-        self._names = {name_of(rule) for rule in self.rules}
-        self._reads = {name_of(rule): self._read(rule) - {name_of(rule)} for rule in self.rules}
+        self._reads = Dependencies(self.rules)
         self._documents = documents
-
-    def _read(self, rule: Rule) -> set[str]:
-        # Annotations ask for series as well.
-        return self._mentioned([rule["expr"], *rule.get("annotations", {}).values()])
-
-    def _mentioned(self, texts: Iterable[str]) -> set[str]:
-        return {word for text in texts for word in re.findall(r"[\w:]+", text)} & self._names
-
-    def _ancestors(self, names: Iterable[str]) -> set[str]:
-        found: set[str] = set()
-        left = set(names)
-        while left:
-            found |= left
-            left = set().union(*(self._reads[name] for name in left)) - found
-        return found
-
-    def _dependents(self, name: str) -> list[str]:
-        return [other for other in self._reads if name in self._ancestors([other])]
 
     def cases(self, name: str) -> list[Any]:
         """The test documents of a rule: of an alert its own tests, of a record also those of what reads it."""
-        dependents = set(self._dependents(name))
+        dependents = set(self._reads.dependents(name))
         documents = []
         for document in self._documents:
             tests = []
             for test in document["tests"]:
-                asked = [case for case in test.get("promql_expr_test", []) if self._mentioned([case["expr"]]) & dependents]
+                asked = [case for case in test.get("promql_expr_test", []) if self._reads.mentioned([case["expr"]]) & dependents]
                 alerts = [
                     case
                     for case in test.get("alert_rule_test", [])
@@ -127,22 +103,22 @@ class Bench:
         return left
 
     def _written(self, name: str, left: Mapping[int, Change], cases: Sequence[Any], folder: Path) -> list[Path]:
-        dependents = self._dependents(name)
-        asked = self._mentioned(
-            case[key] for document in cases for test in document["tests"] for part, key in _ASKED for case in test[part]
+        dependents = self._reads.dependents(name)
+        asked = self._reads.mentioned(
+            case[key] for document in cases for test in document["tests"] for part, key in ASKED for case in test[part]
         )  # fmt: skip
-        needed = self._ancestors(asked | set(dependents))
+        needed = self._reads.ancestors(asked | set(dependents))
         rules = [dict(rule) for rule in self.rules if name_of(rule) in needed]
         for number, change in left.items():
             changed = [change.rule if name_of(other) == name else other for other in self.rules if name_of(other) in dependents]
             rules += [_renamed(other, dependents, number) for other in changed]
         path = folder / "rules.yaml"
-        path.write_text(yaml.dump({"groups": [{"name": "changed", "rules": rules}]}, Dumper=_DUMPER))
+        path.write_text(dump({"groups": [{"name": "changed", "rules": rules}]}))
         paths = []
         for place, document in enumerate(cases):
             tests = [_multiplied(test, dependents, left) for test in document["tests"]]
             paths.append(folder / f"{place}.test.yaml")
-            paths[-1].write_text(yaml.dump({**document, "rule_files": [path.name], "tests": tests}, Dumper=_DUMPER, sort_keys=False))
+            paths[-1].write_text(dump({**document, "rule_files": [path.name], "tests": tests}))
         return paths
 
 
@@ -154,21 +130,12 @@ def _shortest_first(documents: Sequence[Any]) -> Iterator[list[Any]]:
     above = -1.0
     for limit in _STEPS:
         chosen = [
-            {**document, "tests": [test for test in document["tests"] if above < _evaluations(document, test) <= limit]}
+            {**document, "tests": [test for test in document["tests"] if above < evaluations(document, test) <= limit]}
             for document in documents
         ]
         if some := [document for document in chosen if document["tests"]]:
             yield some
         above = limit
-
-
-def _evaluations(document: Any, test: Any) -> float:
-    last = max(seconds(case["eval_time"]) for part, _ in _ASKED for case in test[part])
-    return last / seconds(document.get("evaluation_interval", "1m"))
-
-
-_ASKED = (("promql_expr_test", "expr"), ("alert_rule_test", "alertname"))
-_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def _suffixed(text: str, names: Iterable[str], number: int) -> str:

@@ -62,6 +62,20 @@ def seconds(duration: str | int) -> float:
     return 0.0 if re.fullmatch(r"0+(ms|[smhdwy])?", text) else promql_parser.parse_duration(text).total_seconds()
 
 
+ASKED = (("promql_expr_test", "expr"), ("alert_rule_test", "alertname"))
+"""Where a test asks, and the key under which it says what for."""
+
+
+def last_moment(test: Any) -> float:
+    """Seconds after which a test asks for the last time."""
+    return max(seconds(case["eval_time"]) for part, _ in ASKED for case in test.get(part, []))
+
+
+def evaluations(document: Any, test: Any) -> float:
+    """How often promtool evaluates the rules of a test."""
+    return last_moment(test) / seconds(document.get("evaluation_interval", "1m"))
+
+
 def inputs(test: Any) -> list[Input]:
     """The input series of a test."""
     interval = seconds(test.get("interval", "1m"))

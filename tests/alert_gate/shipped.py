@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import promql_parser
-import yaml
 from promql import exported, names, with_recorded
 
+from alert_gate.documents import load
 from alert_gate.rules import MONEY, Surroundings, chapters, rules_of
 from costwarden import __version__
 
@@ -18,8 +18,8 @@ RUNBOOK = RULES / "README.md"
 
 RULE_FILES = sorted(RULES.glob("*.rules.yaml"))
 TEST_FILES = sorted(CASES.glob("*.test.yaml"))
-DOCUMENTS: dict[Path, Any] = {path: yaml.safe_load(path.read_text()) for path in RULE_FILES}
-TEST_DOCUMENTS: dict[Path, Any] = {path: yaml.safe_load(path.read_text()) for path in TEST_FILES}
+DOCUMENTS: dict[Path, Any] = {path: load(path.read_text()) for path in RULE_FILES}
+TEST_DOCUMENTS: dict[Path, Any] = {path: load(path.read_text()) for path in TEST_FILES}
 ALERTS: dict[str, Any] = {rule["alert"]: rule for document in DOCUMENTS.values() for rule in rules_of(document) if "alert" in rule}
 FILE_OF: dict[str, Path] = {rule["alert"]: path for path, document in DOCUMENTS.items() for rule in rules_of(document) if "alert" in rule}
 OF_MONEY = [alert for alert, path in FILE_OF.items() if path.name.removesuffix(".rules.yaml") in MONEY]

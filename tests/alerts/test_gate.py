@@ -84,7 +84,7 @@ def test_a_file_of_another_version_or_group_name_is_found() -> None:
 def test_a_rule_file_of_ones_own_can_be_linted(tmp_path: Path) -> None:
     def linted(path: Path) -> tuple[int, str]:
         ran = subprocess.run(
-            [sys.executable, "-m", "alert_gate", path], cwd=FIXTURES.parents[1], capture_output=True, text=True, check=False, timeout=60
+            [sys.executable, "-m", "alert_gate", path], cwd=FIXTURES.parents[1], capture_output=True, text=True, check=False, timeout=120
         )
         return ran.returncode, ran.stdout.strip() or ran.stderr
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from alert_gate.mutation import Bench, changes, name_of
+from alert_gate.dependencies import name_of
+from alert_gate.mutation import Bench, changes
 from alert_gate.shipped import TEST_DOCUMENTS, in_order
 
 BENCH = Bench(in_order(), list(TEST_DOCUMENTS.values()))
