@@ -258,7 +258,18 @@ def test_an_export_of_this_version_has_nothing_to_upgrade(tmp_path: Path) -> Non
     runner = CliRunner()
     assert runner.invoke(cli, ["artifacts", "export", str(tmp_path / "copy")]).exit_code == 0
     shown = runner.invoke(cli, ["artifacts", "diff", str(tmp_path / "copy")])
-    assert (shown.exit_code, shown.output) == (0, f"{tmp_path}/copy: exported by costwarden {__version__}, this is {__version__}\n")
+    assert (shown.exit_code, shown.output) == (0, f"{tmp_path}/copy: exported by costwarden {__version__}\n")
+
+
+def noted_as_of(directory: Path, version: str) -> None:
+    """As if that version had exported into it."""
+    with zipfile.ZipFile(directory / RECORD) as record:
+        contents = {name: record.read(name) for name in record.namelist()}
+    (about,) = (name for name, content in contents.items() if content.startswith(b'{"version":'))
+    contents[about] = contents[about].replace(f'"{__version__}"'.encode(), f'"{version}"'.encode())
+    with zipfile.ZipFile(directory / RECORD, "w") as record:
+        for name, content in contents.items():
+            record.writestr(name, content)
 
 
 def test_the_command_shows_and_makes_the_upgrade(tmp_path: Path) -> None:
@@ -274,6 +285,9 @@ def test_the_command_shows_and_makes_the_upgrade(tmp_path: Path) -> None:
     export_artifacts(copy, files, force=True)
     (copy / "alertmanager/templates/costwarden.tmpl").unlink()
     (copy / readme).write_bytes(old + b"mine\n")
+    noted_as_of(copy, "0.0.9")
+    told = runner.invoke(cli, ["artifacts", "diff", str(copy)])
+    assert told.output.startswith(f"{copy}: exported by costwarden 0.0.9, this is {__version__}\n")
     shown = runner.invoke(cli, ["artifacts", "diff", str(copy), "--format", "json"])
     assert shown.exit_code == 1
     found = {file["path"]: file for file in json.loads(shown.output)["files"]}
@@ -286,7 +300,7 @@ def test_the_command_shows_and_makes_the_upgrade(tmp_path: Path) -> None:
     assert refused.exit_code == 1
     assert "`costwarden artifacts upgrade` keeps your edits" in refused.output
     done = runner.invoke(cli, ["artifacts", "upgrade", str(copy)])
-    assert (done.exit_code, done.output) == (0, f"{copy}: from {__version__} to {__version__}: 1 merged, 1 added\n")
+    assert (done.exit_code, done.output) == (0, f"{copy}: from 0.0.9 to {__version__}: 1 merged, 1 added\n")
     assert (copy / readme).read_bytes() == record.files[readme] + b"mine\n"
     again = runner.invoke(cli, ["artifacts", "diff", str(copy)])
     assert again.exit_code == 0
@@ -307,14 +321,14 @@ def test_a_conflict_ends_with_exit_code_1_and_names_the_file(tmp_path: Path) -> 
     for _ in range(2):
         again = runner.invoke(cli, ["artifacts", "upgrade", str(copy)])
         assert again.exit_code == 1
-        assert f"from {__version__} to {__version__}: 1 open\n" in again.output
+        assert f"of {__version__}: 1 open\n" in again.output
         assert "alerts/README.md: the conflict of an earlier upgrade is open: settle it, then remove README.md.new\n" in again.output
         shown = runner.invoke(cli, ["artifacts", "diff", str(copy)])
         assert shown.exit_code == 1
         assert "alerts/README.md: the conflict of an earlier upgrade is open: settle it, then remove README.md.new\n" in shown.output
     (copy / "alerts/README.md.new").unlink()
     settled = runner.invoke(cli, ["artifacts", "upgrade", str(copy)])
-    assert (settled.exit_code, settled.output) == (0, f"{copy}: from {__version__} to {__version__}: 1 edited\n")
+    assert (settled.exit_code, settled.output) == (0, f"{copy}: of {__version__}: 1 edited\n")
 
 
 def test_a_folder_that_was_never_exported_into_is_told(tmp_path: Path) -> None:
@@ -372,12 +386,12 @@ def test_an_upgrade_takes_a_route_that_was_changed_in_the_folders_values_and_kee
     code, told = run("diff", ours)
     assert code == 1
     assert "alertmanager/alertmanager.yaml: changed by the upgrade and by you, at different places\n" in told
-    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: 1 merged\n")
+    assert run("upgrade", ours) == (0, f"{ours}: of {__version__}: 1 merged\n")
     assert critical(ours) == "night"
     assert routes.read_text().endswith("# mine\n")
     assert values.read_text() == MOVED
     assert read_record(ours).values == MOVED
-    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: 1 edited\n")
+    assert run("upgrade", ours) == (0, f"{ours}: of {__version__}: 1 edited\n")
 
 
 def test_the_example_that_was_edited_in_an_export_without_values_holds(tmp_path: Path) -> None:
@@ -386,7 +400,7 @@ def test_the_example_that_was_edited_in_an_export_without_values_holds(tmp_path:
     code, told = run("upgrade", tmp_path / "copy")
     assert (code, told) == (
         0,
-        f"{tmp_path}/copy: from {__version__} to {__version__}: 2 changed\n",
+        f"{tmp_path}/copy: of {__version__}: 2 changed\n",
     )  # the routes, and the stages in the messages
     assert critical(tmp_path / "copy") == "ops"
 
@@ -419,11 +433,11 @@ def test_a_mistake_in_the_folders_values_is_told_and_nothing_is_written(ours: Pa
 
 def test_values_with_the_line_ends_of_windows_are_not_edited_by_being_exported(ours: Path) -> None:
     (ours / "alertmanager/values.yaml").write_bytes(MOVED.replace("\n", "\r\n").encode())
-    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: 1 changed\n")
-    assert run("upgrade", ours) == (0, f"{ours}: from {__version__} to {__version__}: nothing to do\n")
+    assert run("upgrade", ours) == (0, f"{ours}: of {__version__}: 1 changed\n")
+    assert run("upgrade", ours) == (0, f"{ours}: of {__version__}: nothing to do\n")
 
 
 def test_values_that_are_given_take_the_place_of_the_folders(ours: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(MOVED)
-    assert run("upgrade", ours, "--values", tmp_path / "mine.yaml") == (0, f"{ours}: from {__version__} to {__version__}: 2 changed\n")
+    assert run("upgrade", ours, "--values", tmp_path / "mine.yaml") == (0, f"{ours}: of {__version__}: 2 changed\n")
     assert critical(ours) == "night"

@@ -75,7 +75,7 @@ def test_amtool_accepts_the_configuration_and_its_templates(amtool: Amtool) -> N
 def test_amtool_accepts_a_configuration_with_everything(amtool: Amtool, everything: Path) -> None:
     checked = amtool("check-config", str(everything))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert " - 11 receivers\n - 1 templates\n  SUCCESS" in checked.stdout
+    assert " - 13 receivers\n - 1 templates\n  SUCCESS" in checked.stdout
 
 
 def test_what_is_committed_is_what_the_default_values_render_to() -> None:
@@ -137,12 +137,27 @@ STAGES = ["lead", "cto", "sms-of-the-ceo"]
         ("category=database severity=warning", ["mailbox"]),
         ("category=database severity=critical team=ml", ["dba", "chat"]),
         ("severity=critical team=ml", ["mailbox"]),
+        # Of a tenant, of an alert, of both and of the team.
+        ("category=finops severity=warning tenant_id=acme_corp", ["acme", "chat"]),
+        ("category=finops severity=info tenant_id=acme_corp", ["chat"]),
+        ("category=finops severity=warning tenant_id=hooli team=ml", ["account"]),
+        ("category=finops severity=critical tenant_id=hooli team=ml", [*STAGES, "ml", "ml-pager", "pager", "chat"]),
+        ("category=finops severity=critical alertname=AIBudgetExceeded", [*STAGES, "account", "pager", "chat"]),
+        ("category=finops severity=critical alertname=AIBudgetExceeded tenant_id=acme_corp", [*STAGES, "acme", "account", "pager", "chat"]),
+        (
+            "category=finops severity=critical alertname=AIBudgetExceeded team=data.platform action=x",
+            ["costwarden", *STAGES, "account", "data"],
+        ),
+        ("category=finops severity=critical alertname=AIEmergencyStop team=ml", [*STAGES, "pager"]),
+        ("category=database severity=critical alertname=AIEmergencyStop tenant_id=acme_corp", ["dba", "chat"]),
     ],
 )
-def test_with_teams_categories_and_stages_an_alert_reaches(
+def test_with_tenants_teams_categories_and_stages_an_alert_reaches(
     receivers: Callable[..., list[str]], everything: Path, labels: str, expected: list[str]
 ) -> None:
-    assert receivers(dict(label.split("=", 1) for label in labels.split()), everything) == expected
+    # A blank stands between labels, and may stand in one.
+    given = {name: value.replace("_", " ") for name, value in (label.split("=", 1) for label in labels.split())}
+    assert receivers(given, everything) == expected
 
 
 @pytest.mark.parametrize("severity", ["info", "warning", "critical"])

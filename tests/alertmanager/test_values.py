@@ -103,12 +103,14 @@ def test_what_the_page_of_the_docs_shows_is_right(tools: Any, tmp_path: Path) ->
     page = (PROJECT / "docs" / "alertmanager.md").read_text()
     blocks = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)]
     shown = [block for block in blocks if block.keys() <= Values.model_fields.keys()]
-    assert {key for block in shown for key in block} == {"escalation", "mute_times", "receivers", "heartbeat"}
+    assert {key for block in shown for key in block} == {"escalation", "mute_times", "receivers", "heartbeat", "routes"}
     for block in shown:
         names = {name for stage in block.get("escalation", ()) for name in stage["receivers"]} | {"people"}
         people = {"receivers": {name: {"email": [{"to": ["a@example.com"]}]} for name in names} | block.get("receivers", {})}
         everyone = {severity: ["people"] for severity in ("critical", "warning", "info")}
         routes = {"routes": {"severity": everyone, "otherwise": "people"}}
+        if "routes" in block:
+            del people["receivers"]["people"]
         Values.model_validate(routes | {"escalation": []} | block | people)
     (rules,) = (block for block in blocks if "groups" in block)
     (tmp_path / "heartbeat.rules.yaml").write_text(yaml.safe_dump(rules))
@@ -225,6 +227,43 @@ def test_an_alert_that_no_stage_would_ever_hear_of_is_told(export: Callable[...,
     # What your own rules are called is for you to know.
     values.write_text(yaml.safe_dump({"escalation": [{**stage, "category": "database"}, executive]}))
     assert export(tmp_path / "ops", "--values", values).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "what"),
+    [
+        (
+            "AIBudgetOverspent",
+            "critical",
+            "`routes.alert`: `AIBudgetOverspent` is no alert of costwarden; alerts/README.md has their table",
+        ),
+        ("AIBudgetWarning", "critical", "`routes.alert.AIBudgetWarning.critical`: nobody would be told: the alert is `warning`"),
+    ],
+)
+def test_an_alert_that_nobody_would_hear_of_by_its_name_is_told(
+    export: Callable[..., Any], tmp_path: Path, name: str, severity: str, what: str
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"routes": {"alert": {name: {severity: ["finops-pager"]}}}}))
+    done = export(tmp_path / "ops", "--values", values)
+    assert (done.exit_code, done.output) == (1, f"Error: {values}: {what}\n")
+
+
+def test_every_alert_can_be_routed_by_its_name_and_severity(export: Callable[..., Any], tmp_path: Path) -> None:
+    shipped = [
+        (rule["alert"], rule["labels"]["severity"])
+        for path in sorted((PROJECT / "alerts").glob("*.rules.yaml"))
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump({"routes": {"alert": {name: {severity: ["finops-pager"]} for name, severity in shipped}}}))
+    done = export(tmp_path / "ops", "--values", values)
+    assert done.exit_code == 0, done.output
+    routes = yaml.safe_load((tmp_path / "ops" / "alertmanager" / "alertmanager.yaml").read_text())["route"]["routes"]
+    named = [route["matchers"][1] for route in routes if route.get("matchers", [])[1:2] and route["matchers"][1].startswith("alertname = ")]
+    assert sorted(named) == sorted(f'alertname = "{name}"' for name, _ in shipped)
 
 
 def test_values_that_are_not_there_are_told(export: Callable[..., Any], tmp_path: Path) -> None:

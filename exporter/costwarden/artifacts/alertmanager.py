@@ -158,13 +158,7 @@ def _routes(values: Values) -> Iterator[Entry]:
             for matchers in _escalated(stage):
                 yield Entry(comment, _stage_route(values, stage, receiver, matchers))
                 comment = ""
-    for name, team in values.routes.team.items():
-        comment = f"Team {name}, {'beside' if team.in_addition else 'in place of'} those of the severity."
-        for severity in SEVERITIES:
-            matchers = ["category = finops", f"team = {_quoted(name)}", f"severity = {severity}"]
-            for route in _told(values, severity, matchers, team.of(severity), goes_on=team.in_addition):
-                yield Entry(comment, route)
-                comment = ""
+    yield from _people_routes(values)
     comment = "The people of each severity."
     for severity in SEVERITIES:
         matchers = ["category = finops", f"severity = {severity}"]
@@ -192,6 +186,17 @@ def _heartbeat_routes(heartbeat: Heartbeat) -> Iterator[Entry]:
             route["continue"] = True
         yield Entry(comment, route)
         comment = ""
+
+
+def _people_routes(values: Values) -> Iterator[Entry]:
+    for label, (kind, all_of) in zip(("tenant_id", "alertname", "team"), values.routes.people.items(), strict=True):
+        for name, people in all_of.items():
+            comment = f"{kind.capitalize()} {name}, {'beside' if people.in_addition else 'in place of'} those of the severity."
+            for severity in SEVERITIES:
+                matchers = ["category = finops", f"{label} = {_quoted(name)}", f"severity = {severity}"]
+                for route in _told(values, severity, matchers, people.of(severity), goes_on=people.in_addition):
+                    yield Entry(comment, route)
+                    comment = ""
 
 
 def _told(values: Values, severity: str, matchers: list[str], receivers: Sequence[str], *, goes_on: bool) -> Iterator[Document]:

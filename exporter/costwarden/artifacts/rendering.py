@@ -5,6 +5,7 @@ from pathlib import Path, PurePath
 
 from costwarden.artifacts.alertmanager import alertmanager_yaml
 from costwarden.artifacts.files import VALUES
+from costwarden.artifacts.timing import SEVERITIES
 from costwarden.artifacts.values import Values, ValuesError, load_values
 
 ROUTES = PurePath("alertmanager/alertmanager.yaml")
@@ -40,18 +41,25 @@ def rendered_from(path: Path, root: Path) -> dict[PurePath, str]:
 
 
 def _check_alerts(values: Values, path: Path, root: Path) -> None:
-    """Raises `ValuesError` where a stage names an alert that does not ship: it would never be escalated, and nobody would notice. Or where
-    the heartbeat names one that does: it would go there, and to nobody else."""
-    shipped = {name for rules in root.glob("alerts/*.rules.yaml") for name in _ALERT.findall(rules.read_text(encoding="utf-8"))}
+    """Raises `ValuesError` where a stage or a route names an alert that does not ship, or a route a severity that the alert never has: it
+    would never be told, and nobody would notice. Or where the heartbeat names one that ships: it would go there, and to nobody else."""
+    shipped = dict(found for rules in root.glob("alerts/*.rules.yaml") for found in _ALERT.findall(rules.read_text(encoding="utf-8")))
     if values.heartbeat and values.heartbeat.alert in shipped:
         raise ValuesError(f"{path}: `heartbeat.alert`: `{values.heartbeat.alert}` is an alert of costwarden that people must hear of")
     for position, stage in enumerate(values.escalation):
         for name in (*stage.alerts, *stage.not_alerts):
             if stage.category == "finops" and name not in shipped:
                 raise ValuesError(f"{path}: `escalation[{position}]`: `{name}` is no alert of costwarden; alerts/README.md has their table")
+    for name, people in values.routes.alert.items():
+        if name not in shipped:
+            raise ValuesError(f"{path}: `routes.alert`: `{name}` is no alert of costwarden; alerts/README.md has their table")
+        for severity in SEVERITIES:
+            if people.of(severity) and severity != shipped[name]:
+                raise ValuesError(f"{path}: `routes.alert.{name}.{severity}`: nobody would be told: the alert is `{shipped[name]}`")
 
 
-_ALERT = re.compile(r"^ *- alert: (\w+)$", re.MULTILINE)
+_ALERT = re.compile(r"^ *- alert: (\w+)$.*?^ *severity: (\w+)$", re.MULTILINE | re.DOTALL)
+"""The name and the severity of each alert in a file of rules."""
 
 
 def values_tmpl(values: Values) -> str:

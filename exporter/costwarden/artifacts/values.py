@@ -4,7 +4,7 @@ Everything here ends up in files that Alertmanager and Prometheus read on anothe
 shape that means the same in YAML, in PromQL and in a template, and secrets are named by absolute path, never written down.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from costwarden.artifacts.receivers import Email, Pagerduty, Receiver, Slack
 from costwarden.artifacts.shapes import (
+    AlertName,
     BaseAddress,
     HostPort,
     Job,
@@ -97,8 +98,8 @@ class BySeverity(Settings):
         return found
 
 
-class Team(BySeverity):
-    """Receivers of a team."""
+class People(BySeverity):
+    """Receivers of a tenant, an alert or a team."""
 
     in_addition: bool = False
     """`false`: they are told in place of those of the severity; `true`: both are. A severity without receivers here goes its usual way."""
@@ -109,12 +110,21 @@ class Routes(Settings):
 
     severity: BySeverity = BySeverity(critical=("finops-pager",), warning=("finops-email",), info=("finops-info",))
     """Of costwarden's alerts (`category: finops`)."""
-    team: dict[LabelValue, Team] = {}
+    tenant: dict[LabelValue, People] = {}
+    """Of costwarden's alerts about this tenant (`tenant_id`)."""
+    alert: dict[AlertName, People] = {}
+    """Of costwarden's alerts of this name."""
+    team: dict[LabelValue, People] = {}
     """Of costwarden's alerts with this `team`."""
     category: dict[LabelValue, BySeverity] = {}
     """Of alerts with another category: your own, in the same Alertmanager. A severity without receivers here goes to `otherwise`."""
     otherwise: Name = "finops-email"
     """The receiver of everything else."""
+
+    @property
+    def people(self) -> Mapping[str, Mapping[str, People]]:
+        """Those of `tenant`, `alert` and `team`, in the order in which an alert comes past them."""
+        return {"tenant": self.tenant, "alert": self.alert, "team": self.team}
 
     @field_validator("severity")
     @classmethod
@@ -205,8 +215,9 @@ class Values(Settings):
     def _told_without_costwarden(self) -> Self:
         told = {"routes.severity": self.routes.severity.critical}
         # CostwardenDown itself is of the team `finops`.
-        if (finops := self.routes.team.get("finops")) and finops.critical and not finops.in_addition:
-            told["routes.team.finops"] = finops.critical
+        for kind, name in (("alert", "CostwardenDown"), ("team", "finops")):
+            if (people := self.routes.people[kind].get(name)) and people.critical and not people.in_addition:
+                told[f"routes.{kind}.{name}"] = people.critical
         for place, names in told.items():
             if all(self.receivers[name].only_through_costwarden for name in names):
                 raise ValueError(
@@ -234,10 +245,19 @@ class Values(Settings):
                     f"`heartbeat`: `{name}` is told by costwarden's notifier, which takes a beat that comes again for the same one: name a "
                     "`webhook`"
                 )
-        for name, team in self.routes.team.items():
-            for severity in SEVERITIES:
-                if team.in_addition and (twice := set(team.of(severity)) & set(self.routes.severity.of(severity))):
-                    raise ValueError(f"`routes.team.{name}`: `{min(twice)}` is told of `{severity}` already: leave it out there")
+        return self
+
+    @model_validator(mode="after")
+    def _told_once_in_addition(self) -> Self:
+        for place, severity, names, later in self._additions():
+            if twice := set(names) & set(self.routes.severity.of(severity)):
+                raise ValueError(f"`{place}`: `{min(twice)}` is told of `{severity}` already: leave it out there")
+            # An alert about this tenant may be of that name and of that team.
+            if twice := set(names) & {name for people in later for name in people.of(severity)}:
+                raise ValueError(
+                    f"`{place}`: `{min(twice)}` may hear of the same alert by another of `routes.alert` and `routes.team`: give one of "
+                    "them a receiver of its own"
+                )
         return self
 
     @model_validator(mode="after")
@@ -249,11 +269,19 @@ class Values(Settings):
                 raise ValueError("`escalation`: each stage must come later than the one before it")
         return self
 
+    def _additions(self) -> Iterator[tuple[str, str, Receivers, list[People]]]:
+        """Of all people who are told beside others: where, of which severity, who, and the people that the same alert may come to later."""
+        for position, (kind, all_of) in enumerate(self.routes.people.items()):
+            later = [people for others in list(self.routes.people.values())[position + 1 :] for people in others.values()]
+            for name, people in all_of.items():
+                for severity in SEVERITIES if people.in_addition else ():
+                    yield f"routes.{kind}.{name}", severity, people.of(severity), later
+
     def _uses(self) -> Iterator[tuple[str, str]]:
         """Every mention of a receiver: where it stands, and its name."""
         yield "routes.otherwise", self.routes.otherwise
         branches: dict[str, BySeverity] = {"routes.severity": self.routes.severity}
-        branches |= {f"routes.team.{name}": team for name, team in self.routes.team.items()}
+        branches |= {f"routes.{kind}.{name}": people for kind, all_of in self.routes.people.items() for name, people in all_of.items()}
         branches |= {f"routes.category.{name}": category for name, category in self.routes.category.items()}
         for place, branch in branches.items():
             for severity in SEVERITIES:

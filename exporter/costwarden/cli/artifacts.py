@@ -97,7 +97,8 @@ def diff(directory: Path, values_path: Path | None, output: str) -> None:
     if output == "json":
         print_json({"from": record.version, "to": __version__, "files": [_as_json(change) for change in found]})
     else:
-        click.echo(f"{directory}: exported by costwarden {record.version}, this is {__version__}")
+        this = "" if record.version == __version__ else f", this is {__version__}"
+        click.echo(f"{directory}: exported by costwarden {record.version}{this}")
         for change in found:
             click.echo(_told(change))
         for change in changes:
@@ -122,7 +123,9 @@ def upgrade(directory: Path, values_path: Path | None) -> None:
         raise click.ClickException(str(error)) from None
     counts: Counter[str] = Counter(change.kind for change in found)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in MEANS if counts[kind]) or "nothing to do"
-    click.echo(f"{directory}: from {record.version} to {__version__}: {told}")
+    # The values may be what has changed.
+    versions = f"of {__version__}" if record.version == __version__ else f"from {record.version} to {__version__}"
+    click.echo(f"{directory}: {versions}: {told}")
     conflicts = [change for change in found if change.kind in ("conflict", "open")]
     for change in conflicts:
         click.echo(_told(change) + (f": see {_new(change)}" if change.kind == "conflict" else ""), err=True)
