@@ -20,6 +20,10 @@ local beyond(at) =
 local burn(window) = q.leading(
   10, 'budget, period', function(at) 'max by (budget, period) (budget:ai_budget_burn:rate%s{%s}%s)' % [window, chosen, at],
 );
+// From which burn on an alert looks, where there is any burn to see.
+local factor(times, window) = '%d + 0 * count(budget:ai_budget_burn:rate%s{%s})' % [times, window, chosen];
+// A window has a figure once Prometheus knows its begin.
+local history = lib.needs('as much history as the window is long');
 local excess = 'topk(20, %s - %s)' % [lastHour(), tenants('ai_cost_expected_hourly_usd')];
 
 lib.dashboard(
@@ -45,14 +49,14 @@ lib.dashboard(
         lib.now(q.sum('ai_budget_hard_limit_reached{%s}' % chosen)),
         'none',
         4,
-      ) + lib.steps([[1, 'red']]),
+      ) + lib.needs('an AI budget') + lib.steps([[1, 'red']]),
       lib.number(
         'Budgets at risk',
         'Budgets that have reached their soft limit.',
         lib.now(q.sum('ai_budget_soft_limit_reached{%s}' % chosen)),
         'none',
         4,
-      ) + lib.steps([[1, 'orange']]),
+      ) + lib.needs('an AI budget') + lib.steps([[1, 'orange']]),
       lib.number(
         'Refused, 24 hours',
         'Checks of all tenants in the last 24 hours that were answered with no, for whatever reason.',
@@ -89,7 +93,7 @@ lib.dashboard(
           ),
         ],
         'currencyUSD',
-      ) + lib.bare,
+      ) + lib.needs('AI usage') + lib.bare,
     ]),
     lib.row('Budgets', [
       lib.grid(
@@ -107,7 +111,7 @@ lib.dashboard(
         labels,
         ['Used', 'Limit', 'Spent', 'Reserved', 'Unsettled', 'Resets'],
         height=10,
-      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow')
+      ) + lib.needs('an AI budget') + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow')
       + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
       lib.grid(
         'At risk',
@@ -127,7 +131,7 @@ lib.dashboard(
         ['Pace', 'Used', 'Forecast', 'Limit', 'Soft limit'],
         12,
         10,
-      ) + lib.unitOf('Pace', 'none') + lib.coloured('Pace', [[0.9, 'orange'], [1, 'red']])
+      ) + lib.needs('an AI budget') + lib.unitOf('Pace', 'none') + lib.coloured('Pace', [[0.9, 'orange'], [1, 'red']])
       + lib.unitOf('Used', 'percentunit') + lib.budgetSteps + lib.coloured('Used') + lib.wordsOf('Soft limit', ['below', 'green'], ['reached', 'orange'])
       + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
       lib.bars(
@@ -135,9 +139,9 @@ lib.dashboard(
         'The highest threshold (50, 75, 80, 90 and 100 % as shipped) that a budget has reached in its period, of the 20 with the highest.',
         lib.now('sort_desc(topk(20, max by (budget, threshold) (ai_budget_threshold_ratio{%s})))' % chosen, '{{budget}}'),
         'percentunit',
-        6,
+        5,
         10,
-      ) + lib.budgetSteps + lib.max(1),
+      ) + lib.needs('a budget that has reached one') + lib.budgetSteps + lib.max(1),
       lib.grid(
         'Guardrails',
         'What AI calls of all tenants have cost in the window of each guardrail, and from what on it is breached.',
@@ -149,28 +153,29 @@ lib.dashboard(
         'currencyUSD',
         ['guardrail', 'severity'],
         ['Breached', 'Spent', 'Threshold'],
-        6,
+        7,
         10,
-      ) + lib.wordsOf('Breached', ['no', 'green'], ['yes', 'red']),
+      ) + lib.wordsOf('Breached', ['no', 'green'], ['yes', 'red']) + lib.needs('`guardrails` in costwarden.yaml'),
     ]),
     lib.row('How fast budgets are spent', [
       lib.lines(
         'Burn of an hour',
         |||
           How fast the 10 budgets are spent that are the fastest at the end of the time range: 1 is all of the limit by the end of the period.
-          AIBudgetBurnsFast looks at 12 and, in 6 hours, at 6.
+          AIBudgetBurnsFast looks at 13, the dashed line, and over 6 hours at 6.
         |||,
-        [lib.over(burn('1h'), '{{budget}} {{period}}')],
+        [lib.over(burn('1h'), '{{budget}} {{period}}'), lib.over(factor(13, '1h'), 'AIBudgetBurnsFast')],
         'none',
-      ) + lib.bare,
+      ) + lib.bare + lib.limit('AIBudgetBurnsFast') + history,
       lib.lines(
         'Burn of a day',
         |||
-          The same of a day, of budgets of a week or a month: 1 is all of the limit by the end of the period. AIBudgetBurnsSlowly looks at 3.
+          The same of a day, of budgets of a week or a month: 1 is all of the limit by the end of the period. AIBudgetBurnsSlowly looks at
+          3, the dashed line, and over 3 days at 2.
         |||,
-        [lib.over(burn('1d'), '{{budget}} {{period}}')],
+        [lib.over(burn('1d'), '{{budget}} {{period}}'), lib.over(factor(3, '1d'), 'AIBudgetBurnsSlowly')],
         'none',
-      ) + lib.bare,
+      ) + lib.bare + lib.limit('AIBudgetBurnsSlowly') + history,
     ]),
     lib.row('Who and what', [
       lib.bars(
@@ -178,7 +183,7 @@ lib.dashboard(
         'The 10 largest of the last 30 days.',
         lib.now('sort_desc(topk(10, tenant:ai_token_usage_cost_window_usd:sum{window="30d", %s}))' % chosen, '{{tenant_id}}'),
         'currencyUSD',
-      ) + lib.seriesLeadsBy('tenant_id', 'Only ${__field.labels.tenant_id}', 'finops-ai-budget'),
+      ) + lib.needs('AI usage') + lib.seriesLeadsBy('tenant_id', 'Only ${__field.labels.tenant_id}', 'finops-ai-budget'),
       lib.bars(
         'Spend by model, 30 days',
         'The 10 largest of the last 30 days, of the chosen tenants.',
@@ -187,7 +192,7 @@ lib.dashboard(
           '{{provider}} {{model}}',
         ),
         'currencyUSD',
-      ),
+      ) + lib.needs('AI usage'),
       lib.bars(
         'Spend by feature, all time',
         'The 10 largest since the ledger began, of the chosen tenants.',
@@ -196,7 +201,7 @@ lib.dashboard(
           '{{name}}',
         ),
         'currencyUSD',
-      ),
+      ) + lib.needs('AI usage'),
     ]),
     lib.row('Efficiency', [
       lib.bars(
@@ -204,7 +209,7 @@ lib.dashboard(
         'Input and output together, of all tenants since the ledger began, by model.',
         lib.now('sort_desc(model:ai_cost_per_mtok_usd:ratio)', '{{provider}} {{model}}'),
         'currencyUSD',
-      ),
+      ) + lib.needs('AI usage'),
       lib.bars(
         'Cost of a report, all time',
         'Average cost of a request by report type, failed ones included, since the ledger began.',
@@ -216,7 +221,7 @@ lib.dashboard(
           '{{report_type}}',
         ),
         'currencyUSD',
-      ),
+      ) + lib.needs('AI usage'),
       lib.bars(
         'Cached input, all time',
         'Share of the input tokens that a provider read from its cache, which costs a tenth to a half, since the ledger began.',
@@ -228,21 +233,21 @@ lib.dashboard(
           '{{provider}} {{model}}',
         ),
         'percentunit',
-      ) + lib.max(1),
+      ) + lib.needs('AI usage') + lib.max(1),
       lib.lines(
         'Tokens a second',
         'By type; input contains the cached ones, output the reasoning ones.',
         [lib.over(q.sum('rate(ai_tokens_total{%s}[$__rate_interval])' % chosen, 'type'), '{{type}}')],
         'short',
         12,
-      ),
+      ) + lib.needs('AI usage'),
       lib.lines(
         'Requests a second',
         'Metered operations by how they ended.',
         [lib.over(q.sum('rate(ai_requests_total{%s}[$__rate_interval])' % chosen, 'outcome'), '{{outcome}}')],
         'reqps',
         12,
-      ),
+      ) + lib.needs('AI usage'),
     ]),
     lib.row('Spikes', [
       lib.lines(
@@ -254,14 +259,14 @@ lib.dashboard(
         [lib.over(q.leading(10, 'tenant_id', function(at) 'tenant:ai_cost_hourly:ratio{%s}%s' % [chosen, at]), '{{tenant_id}}')],
         'short',
         8,
-      ) + lib.bare,
+      ) + lib.needs('AI usage') + lib.bare,
       lib.lines(
         'Hours beyond what is expected',
         'Cost of the last hour above the limit of AISpendAnomaly, of the 5 tenants that lead at the end of the time range; below 0 is as usual.',
         [lib.over(q.leading(5, 'tenant_id', beyond), '{{tenant_id}}')],
         'currencyUSD',
         8,
-      ) + lib.bare,
+      ) + lib.bare + lib.needs('some weeks of usage'),
       lib.grid(
         'Expected and observed',
         'Cost of the last hour by tenant, against the median of this hour on such days in the four weeks before: the 20 largest excesses.',
@@ -275,7 +280,7 @@ lib.dashboard(
         ['tenant_id'],
         ['Excess', 'Observed', 'Expected', 'Deviation'],
         8,
-      ) + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
+      ) + lib.needs('some weeks of usage') + lib.leadsBy('tenant_id', 'Only ${__value.text}', 'finops-ai-budget'),
     ]),
     lib.row('Refusals and gaps', [
       lib.lines(
@@ -286,11 +291,23 @@ lib.dashboard(
         8,
       ),
       lib.bars(
-        'Refusals by budget, since the start',
-        'Checks of all tenants that each budget has refused since the server started.',
-        lib.now(q.orNone('sort_desc(topk(10, sum by (budget, period) (ai_budget_denied_checks_total)))', 'budget'), '{{budget}} {{period}}'),
+        'Refusals, 24 hours',
+        |||
+          Checks of all tenants that were refused in the last 24 hours: by the budget that refused, the 10 that refused most, or for another
+          reason, as `tenant_suspended`.
+        |||,
+        lib.now(
+          q.orNone(
+            'sort_desc(label_join(topk(10, %s), "name", " ", "budget", "period") or label_join(%s > 0, "name", "", "reason"))' % [
+              q.counted('ai_budget_denied_checks_total', 1, 'budget, period'),
+              'sum by (reason) (increase(ai_budget_checks_total{outcome="denied", reason!="budget_exceeded"}[1d]))',
+            ],
+            'name',
+          ),
+          '{{name}}',
+        ),
         'short',
-      ),
+      ) + lib.whole,
       lib.bars(
         'Requests without a price, 24 hours',
         'Requests of all tenants in the last 24 hours whose model has no price: their cost may be in no figure.',
@@ -335,7 +352,7 @@ lib.dashboard(
       + lib.other('Captured', {
         'custom.cellOptions': { type: 'color-background' },
         thresholds: { mode: 'absolute', steps: [{ color: 'red', value: null }, { color: 'orange', value: 0.8 }, { color: 'green', value: 0.9 }] },
-      }),
+      }) + lib.needs('a source of an AI provider\'s bills'),
       lib.firing('AI.*|TotalAI.*|CostGuardrail.*|LedgerDown|CostwardenDown|PriceDataOld', 'tenant_id'),
     ]),
   ],

@@ -31,13 +31,13 @@ lib.dashboard(
         'Cost of this calendar month (UTC), all chosen clouds together; what a cluster shows of a cloud\'s bill counts once.',
         lib.now(month),
         'currencyUSD',
-      ),
+      ) + lib.needs('bills'),
       lib.number(
         'Budget',
         'Sum of the monthly budgets of the chosen clouds as wholes, of those that have one. That of a cluster counts by what no cloud bills.',
         lib.now(budget),
         'currencyUSD',
-      ),
+      ) + lib.needs('a cloud budget'),
       lib.gauge(
         'Budget used',
         'Month to date as a share of the budget, of the clouds that have one.',
@@ -48,13 +48,13 @@ lib.dashboard(
           ||| % { spent: q.services('provider', chosen), budget: budget }
         ),
         'percentunit',
-      ) + lib.budgetSteps + lib.max(1.2),
+      ) + lib.needs('a cloud budget') + lib.budgetSteps + lib.max(1.2),
       lib.number(
         'Forecast',
         'What this month will have cost by its end, if its weekdays go on as in the four weeks before. Empty before a week of bills is known.',
         lib.now('sum(%s)' % q.forecast(chosen)),
         'currencyUSD',
-      ),
+      ) + lib.needs('a week of bills'),
       lib.numbers(
         'Month over month',
         |||
@@ -67,22 +67,22 @@ lib.dashboard(
         ],
         'percentunit',
         4,
-      ) + lib.stepsOf('by forecast', [[0.2, 'orange']]),
+      ) + lib.needs('bills') + lib.stepsOf('by forecast', [[0.2, 'orange']]),
       lib.number(
         'Cost per customer',
         'Month to date of the chosen clouds divided by all tenants that have used AI or sent a request.',
         lib.now('%s / global:tenants:count' % month),
         'currencyUSD',
-      ),
+      ) + lib.needs('bills'),
       lib.lines(
         'Month to date against the budget',
-        'Cost of the month as it grows, by cloud, and the budgets of clouds as wholes.',
+        'Cost of the month as it grows, by cloud, and the budgets of clouds as wholes, dashed.',
         [
           lib.over('provider:cloud_cost_monthly_usd:sum{month="current", %s}' % chosen, '{{provider}}'),
           lib.over('provider:cloud_budget_monthly_limit_usd:sum{%s}' % chosen, '{{provider}} budget'),
         ],
         'currencyUSD',
-      ) + lib.bare,
+      ) + lib.needs('bills') + lib.bare + lib.limits('/ budget$/'),
       lib.lines(
         'Forecast of the month',
         |||
@@ -97,7 +97,7 @@ lib.dashboard(
           lib.over(budget, 'budget'),
         ],
         'currencyUSD',
-      ) + lib.band('lower bound', 'upper bound') + lib.limit('budget'),
+      ) + lib.needs('bills') + lib.band('lower bound', 'upper bound') + lib.limit('budget'),
       lib.grid(
         'Growth by cloud',
         'This month as it is forecast to end against the whole month before, by cloud: comparable from its first days on.',
@@ -112,7 +112,7 @@ lib.dashboard(
         ['Growth', 'Forecast', 'Month before', 'Month to date'],
         12,
         7,
-      ) + lib.unitOf('Growth', 'percentunit') + lib.coloured('Growth', [[0.2, 'orange']])
+      ) + lib.needs('bills') + lib.unitOf('Growth', 'percentunit') + lib.coloured('Growth', [[0.2, 'orange']])
       + lib.leadsBy('provider', 'Only ${__value.text}', 'finops-cloud-cost'),
       lib.lines(
         'Growth so far',
@@ -121,7 +121,7 @@ lib.dashboard(
         'percentunit',
         12,
         7,
-      ) + lib.bare,
+      ) + lib.needs('bills') + lib.bare,
     ]),
     lib.row('Budgets', [
       lib.grid(
@@ -139,25 +139,26 @@ lib.dashboard(
         'currencyUSD',
         ['budget', 'provider', 'environment', 'team', 'service'],
         ['Used', 'Limit', 'Spent', 'Forecast', 'Forecast used'],
-      )
+      ) + lib.needs('a cloud budget')
       + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
       + lib.unitOf('Forecast used', 'percentunit') + lib.coloured('Forecast used'),
       lib.lines(
         'Burn of a day',
         |||
           How fast the 10 cloud budgets are spent that are the fastest at the end of the time range: 1 is all of the limit by the end of the month,
-          2 is twice as fast. Bills come in lumps.
+          2 is twice as fast. Bills come in lumps: CloudBudgetBurns looks at 3, the dashed line, over a day and over 3 days.
         |||,
         [
           lib.over(
             q.leading(10, 'budget', function(at) 'max by (budget) (budget:cloud_budget_burn:rate1d{%s}%s)' % [chosen, at]),
             '{{budget}}',
           ),
+          lib.over('3 + 0 * count(budget:cloud_budget_burn:rate1d{%s})' % chosen, 'CloudBudgetBurns'),
         ],
         'none',
         8,
         7,
-      ) + lib.bare,
+      ) + lib.bare + lib.limit('CloudBudgetBurns') + lib.needs('as much history as the window is long'),
       lib.grid(
         'Budgets kept at providers',
         'Budgets of AWS Budgets, Cloud Billing and Cost Management, and what the providers forecast of them.',
@@ -171,7 +172,7 @@ lib.dashboard(
         ['Limit', 'Spent', 'Forecast'],
         8,
         7,
-      ),
+      ) + lib.needs('a source of a cloud that keeps budgets'),
       lib.grid(
         'Forecasts of providers',
         'Cost of this month by its end as the providers themselves forecast it, with the bounds that they give; of all clouds.',
@@ -184,7 +185,7 @@ lib.dashboard(
         ['Forecast', 'Lower bound', 'Upper bound'],
         8,
         7,
-      ),
+      ) + lib.needs('a source of a cloud that forecasts'),
     ]),
     lib.row('Where it goes', [
       lib.bars(
@@ -195,7 +196,9 @@ lib.dashboard(
           '{{name}}',
         ),
         'currencyUSD',
-      ),
+        7,
+        12,
+      ) + lib.needs('bills'),
       lib.bars(
         'Cost by service, this month',
         'This month, the 10 largest. Workloads of a cluster stand beside the machines of the cloud that they run on.',
@@ -204,7 +207,9 @@ lib.dashboard(
           '{{provider}} {{service}}',
         ),
         'currencyUSD',
-      ),
+        8,
+        12,
+      ) + lib.needs('bills'),
       lib.grid(
         'Top 10 cost drivers, this month',
         'The services in a region that cost most this month. Workloads of a cluster stand beside the machines that they run on.',
@@ -212,8 +217,9 @@ lib.dashboard(
         'currencyUSD',
         ['provider', 'region', 'service'],
         ['Month to date'],
-        width=8,
-      ) + lib.leadsBy('provider', 'Only ${__value.text}', 'finops-cloud-cost'),
+        9,
+        12,
+      ) + lib.needs('bills') + lib.leadsBy('provider', 'Only ${__value.text}', 'finops-cloud-cost'),
       lib.bars(
         'Attributed cost, this month',
         'Share of the usage and purchases in this month\'s bills that has a team, feature, tenant or environment; of all clouds.',
@@ -221,7 +227,7 @@ lib.dashboard(
         'percentunit',
         6,
         7,
-      ) + lib.max(1) + lib.ownedSteps,
+      ) + lib.needs('bills') + lib.max(1) + lib.ownedSteps,
       lib.bars(
         'Unattributed cost, this month',
         'Usage and purchases in this month\'s bills without a team, feature, tenant or environment; of all clouds.',
@@ -237,7 +243,7 @@ lib.dashboard(
         'currencyUSD',
         6,
         7,
-      ),
+      ) + lib.needs('a source of a cluster'),
       lib.bars(
         'Buckets',
         'The 10 largest S3 buckets of all accounts, all storage classes together, and the size above which S3BucketLarge fires. At most two days old.',
@@ -245,19 +251,19 @@ lib.dashboard(
         'decbytes',
         6,
         7,
-      ) + lib.steps([[1e12, 'orange']]),
+      ) + lib.steps([[1e12, 'orange']]) + lib.needs('a source that reads buckets'),
     ]),
     lib.row('Days and months', [
       lib.lines(
         'Cost of a day',
-        'The newest complete day in the data, by cloud, at the time it was known, and what is usual on its weekday.',
+        'The newest complete day in the data, by cloud, at the time it was known, and what is usual on its weekday, dashed.',
         [
           lib.over('provider:cloud_cost_daily_usd:sum{%s}' % chosen, '{{provider}}'),
           lib.over(q.totals('provider', 'cloud_cost_weekday_usd{%s}' % chosen), '{{provider}}, usual'),
         ],
         'currencyUSD',
         8,
-      ) + lib.bare,
+      ) + lib.needs('bills') + lib.bare + lib.limits('/, usual$/'),
       lib.lines(
         'Day over day',
         'Growth of the newest complete day over the day before, and the limit above which CloudCostSpike may fire.',
@@ -267,7 +273,7 @@ lib.dashboard(
         ],
         'percentunit',
         8,
-      ) + lib.limit('limit') + lib.bare,
+      ) + lib.needs('bills') + lib.limit('limit') + lib.bare,
       lib.columns(
         'Months',
         'Cost of each calendar month that the ledger knows; the earliest are summed.',
@@ -275,7 +281,7 @@ lib.dashboard(
         'currencyUSD',
         'month',
         8,
-      ),
+      ) + lib.needs('bills'),
       lib.grid(
         'Expected and observed',
         |||
@@ -292,7 +298,7 @@ lib.dashboard(
         ['provider', 'service'],
         ['Excess', 'Observed', 'Expected', 'Deviation'],
         12,
-      ),
+      ) + lib.needs('some weeks of bills'),
       lib.lines(
         'Services beyond what is expected',
         |||
@@ -301,7 +307,7 @@ lib.dashboard(
         |||,
         [lib.over(q.leading(5, 'provider, service', beyond), '{{provider}} {{service}}')],
         'currencyUSD',
-      ) + lib.bare,
+      ) + lib.bare + lib.needs('some weeks of bills'),
     ]),
     lib.row('Whether to believe it', [
       lib.firing('Budget.*|Cloud.*|Cost.*|ProviderBudget.*|S3BucketLarge|OverprovisionedPod|RulesOutOfDate|ConfigReloadFailed|MetricsPageStale', 'provider'),
@@ -311,14 +317,14 @@ lib.dashboard(
         lib.now('sort_desc(time() - provider:cloud_cost_daily_timestamp_seconds:max{%s})' % chosen, '{{provider}}'),
         's',
         height=6,
-      ) + lib.steps([[3 * 86400, 'orange'], [5 * 86400, 'red']]),
+      ) + lib.needs('bills') + lib.steps([[3 * 86400, 'orange'], [5 * 86400, 'red']]),
       lib.bars(
         'Age of sources',
         'Time since each source was last read successfully; of all clouds.',
         lib.now('sort_desc(time() - max by (source) (costwarden_source_last_success_timestamp_seconds))', '{{source}}'),
         's',
         height=6,
-      ) + lib.leads('Sources', 'finops-pipeline'),
+      ) + lib.needs('a source') + lib.leads('Sources', 'finops-pipeline'),
       lib.bars(
         'Rejected rows',
         'Rows of the bills of all clouds that could not be read and are in no figure. `costwarden rejected` lists them.',

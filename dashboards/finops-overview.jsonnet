@@ -29,13 +29,13 @@ lib.dashboard(
         'What all bills say of this calendar month (UTC), AI providers\' own bills included where they are read.',
         lib.now(month),
         'currencyUSD',
-      ) + lib.leads('Cloud cost', 'finops-cloud-cost'),
+      ) + lib.needs('bills') + lib.leads('Cloud cost', 'finops-cloud-cost'),
       lib.number(
         'Cloud, forecast',
         'What the bills of this month will come to by its end, by weekdays. Empty before a week of bills is known.',
         lib.now('sum(%s)' % q.forecast('')),
         'currencyUSD',
-      ) + lib.leads('Cloud cost', 'finops-cloud-cost'),
+      ) + lib.needs('a week of bills') + lib.leads('Cloud cost', 'finops-cloud-cost'),
       lib.gauge(
         'Forecast of the budget',
         'The forecast as a share of the budget, of the clouds that have one.',
@@ -43,7 +43,7 @@ lib.dashboard(
           'sum(%s and on (provider) provider:cloud_budget_monthly_limit_usd:sum) / (%s > 0)' % [q.forecast(''), budget]
         ),
         'percentunit',
-      ) + lib.budgetSteps + lib.max(1.2),
+      ) + lib.needs('a cloud budget') + lib.budgetSteps + lib.max(1.2),
       lib.number(
         'AI, month to date',
         'Metered AI cost of this calendar month, exact and at once; providers bill it days later.',
@@ -55,7 +55,7 @@ lib.dashboard(
         'What AI will have cost by the end of this month, by weekdays. Empty before a week of usage is known.',
         lib.now(q.total('ai_spend_forecast_usd')),
         'currencyUSD',
-      ) + lib.leads('AI budgets', 'finops-ai-budget'),
+      ) + lib.needs('a week of usage') + lib.leads('AI budgets', 'finops-ai-budget'),
       lib.gauge(
         'AI of the limit',
         'Metered AI cost of this month as a share of the limit above which TotalAISpendHigh fires.',
@@ -67,25 +67,25 @@ lib.dashboard(
         'Share of all cloud and AI budgets that are not overspent in their current period.',
         lib.now('1 - avg(%s)' % above(1)),
         'percentunit',
-      ) + lib.steps([[0, 'red'], [0.9, 'orange'], [1, 'green']]),
+      ) + lib.needs('a budget') + lib.steps([[0, 'red'], [0.9, 'orange'], [1, 'green']]),
       lib.number(
         'Budgets above 80 %',
         'Cloud and AI budgets of which more than 80 % is spent in their current period.',
         lib.now('sum(%s)' % above('0.8')),
         'none',
-      ) + lib.steps([[1, 'orange']]),
+      ) + lib.needs('a budget') + lib.steps([[1, 'orange']]),
       lib.number(
         'Cost per customer',
         'The bills of this month so far divided by the tenants that have used AI or sent a request.',
         lib.now('global:cloud_cost_per_tenant_usd:ratio'),
         'currencyUSD',
-      ),
+      ) + lib.needs('bills'),
       lib.number(
         'AI per customer',
         'Metered AI cost of this month so far divided by the tenants that have used AI or sent a request.',
         lib.now('%s / global:tenants:count' % q.total('ai_spend_monthly_usd')),
         'currencyUSD',
-      ),
+      ) + lib.needs('AI usage'),
       lib.numbers(
         'Month over month',
         |||
@@ -98,7 +98,7 @@ lib.dashboard(
         ],
         'percentunit',
         4,
-      ) + lib.stepsOf('by forecast', [[0.2, 'orange']]),
+      ) + lib.needs('bills') + lib.stepsOf('by forecast', [[0.2, 'orange']]),
       lib.numbers(
         'Alerts that fire',
         'Alerts of costwarden that fire now. They stand at the end of this page, with what is only information.',
@@ -128,14 +128,14 @@ lib.dashboard(
           lib.over(budget, 'budget'),
         ],
         'currencyUSD',
-      ) + lib.band('lower bound', 'upper bound') + lib.limit('budget'),
+      ) + lib.needs('bills') + lib.band('lower bound', 'upper bound') + lib.limit('budget'),
       lib.columns(
         'Months',
         'Cost of each calendar month that the ledger knows; the earliest are summed.',
         lib.rows(q.months('')),
         'currencyUSD',
         'month',
-      ),
+      ) + lib.needs('bills'),
       lib.grid(
         'Cloud budgets',
         'The 20 fullest cloud budgets by the share that is spent this month.',
@@ -149,7 +149,7 @@ lib.dashboard(
         ['budget', 'provider'],
         ['Used', 'Limit', 'Spent', 'Forecast'],
         12,
-      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
+      ) + lib.needs('a cloud budget') + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
       + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
       lib.grid(
         'AI budgets',
@@ -164,42 +164,10 @@ lib.dashboard(
         ['budget', 'period', 'tenant_id'],
         ['Used', 'Limit', 'Spent', 'Resets'],
         12,
-      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow')
+      ) + lib.needs('an AI budget') + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used') + lib.unitOf('Resets', 'dateTimeFromNow')
       + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
     ]),
     lib.row('What drives it', [
-      lib.bars(
-        'AI cost by provider, all time',
-        'Metered AI cost since the ledger began.',
-        lib.now('sort_desc(%s)' % q.named('finops_cost_by_provider_usd', 'provider'), '{{name}}'),
-        'currencyUSD',
-        6,
-        8,
-      ),
-      lib.number(
-        'AI cost, all time',
-        'Metered AI cost of all providers since the ledger began.',
-        lib.now('finops_total_cost_usd'),
-        'currencyUSD',
-        6,
-        8,
-      ),
-      lib.number(
-        'Cost of a million tokens, all time',
-        'Of all models together, input and output, since the ledger began.',
-        lib.now('global:ai_cost_per_mtok_usd:ratio'),
-        'currencyUSD',
-        6,
-        8,
-      ),
-      lib.bars(
-        'Tokens by model, all time',
-        'Input and output tokens since the ledger began, the 10 models with the most.',
-        lib.now('sort_desc(topk(10, finops_tokens_total))', '{{provider}} {{model}}'),
-        'short',
-        6,
-        8,
-      ),
       lib.grid(
         'Top cost drivers, this month',
         |||
@@ -214,13 +182,16 @@ lib.dashboard(
         ['provider', 'service'],
         ['Month to date', 'Month before'],
         10,
-      ) + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
+        12,
+      ) + lib.needs('bills') + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
       lib.bars(
         'AI cost by model, 30 days',
         'Metered AI cost of the last 30 days, the 10 models that cost most.',
         lib.now('sort_desc(topk(10, model:ai_token_usage_cost_window_usd:sum{window="30d"}))', '{{provider}} {{model}}'),
         'currencyUSD',
-      ),
+        8,
+        12,
+      ) + lib.needs('AI usage'),
       lib.grid(
         'Top AI consumers',
         'The 10 tenants whose AI requests cost most in the last 30 days, and what of it in the last 7.',
@@ -232,7 +203,40 @@ lib.dashboard(
         ['tenant_id'],
         ['30 days', '7 days'],
         6,
-      ) + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
+        12,
+      ) + lib.needs('AI usage') + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
+      lib.bars(
+        'AI cost by provider, all time',
+        'Metered AI cost since the ledger began.',
+        lib.now('sort_desc(%s)' % q.named('finops_cost_by_provider_usd', 'provider'), '{{name}}'),
+        'currencyUSD',
+        6,
+        8,
+      ) + lib.needs('AI usage'),
+      lib.number(
+        'AI cost, all time',
+        'Metered AI cost of all providers since the ledger began.',
+        lib.now('finops_total_cost_usd'),
+        'currencyUSD',
+        6,
+        8,
+      ) + lib.needs('AI usage'),
+      lib.number(
+        'Cost of a million tokens, all time',
+        'Of all models together, input and output, since the ledger began.',
+        lib.now('global:ai_cost_per_mtok_usd:ratio'),
+        'currencyUSD',
+        6,
+        8,
+      ) + lib.needs('AI usage'),
+      lib.bars(
+        'Tokens by model, all time',
+        'Input and output tokens since the ledger began, the 10 models with the most.',
+        lib.now('sort_desc(topk(10, finops_tokens_total))', '{{provider}} {{model}}'),
+        'short',
+        6,
+        8,
+      ) + lib.needs('AI usage'),
     ]),
     lib.row('What could be saved', [
       lib.gauge(
@@ -240,7 +244,7 @@ lib.dashboard(
         'Share of the usage and purchases of this month that has a team: what nobody owns nobody saves.',
         lib.now('min(cloud_cost_attributed_ratio{target="team"})'),
         'percentunit',
-      ) + lib.max(1) + lib.ownedSteps,
+      ) + lib.needs('bills') + lib.max(1) + lib.ownedSteps,
       lib.number(
         'Cost without an owner',
         'Usage and purchases of this month without a team.',
@@ -252,19 +256,19 @@ lib.dashboard(
         'Share of the bills of those clouds that clusters run on which the clusters explain: the rest is idle, or runs beside them.',
         lib.now('%s / (%s > 0)' % [q.sum('kubernetes_cost_explained_usd'), q.sum('kubernetes_cost_explained_bill_usd')]),
         'percentunit',
-      ) + lib.max(1),
+      ) + lib.max(1) + lib.needs('a cluster'),
       lib.gauge(
         'AI input from caches',
         'Share of all input tokens that providers read from their caches, which costs a tenth to a half.',
         lib.now('%s / (%s > 0)' % [q.sum('ai_tokens_total{type="cache_read"}'), q.sum('ai_tokens_total{type="input"}')]),
         'percentunit',
-      ) + lib.max(1),
+      ) + lib.needs('AI usage') + lib.max(1),
       lib.gauge(
         'AI bills metered',
         'Share of what AI providers have billed that was metered; of the provider with the lowest one.',
         lib.now('min(ai_reconciliation_capture_ratio)'),
         'percentunit',
-      ) + lib.max(1) + lib.steps([[0, 'red'], [0.8, 'orange'], [0.9, 'green']]),
+      ) + lib.max(1) + lib.steps([[0, 'red'], [0.8, 'orange'], [0.9, 'green']]) + lib.needs('AI bills'),
       lib.number(
         'AI calls refused, 30 days',
         'Checks that were answered with no before they cost anything.',
@@ -280,7 +284,7 @@ lib.dashboard(
         'percent',
         16,
         9,
-      ) + lib.steps([[80, 'orange'], [100, 'red']]) + lib.max(120),
+      ) + lib.needs('a budget') + lib.steps([[80, 'orange'], [100, 'red']]) + lib.max(120),
       lib.numbers(
         'Alerts of budgets',
         'Alerts about a budget that fire, by severity. An overspent budget is two of them, a warning and a critical one.',

@@ -83,7 +83,7 @@ lib.dashboard(
         's',
         ['source'],
         ['Up', 'Read ago', 'Stale after', 'Data end ago', 'Took', 'Rows', 'Rejected', 'Requests today', 'Request limit'],
-      ) + lib.sorted('Up', desc=false) + lib.unitOf('Up', 'none') + lib.wordsOf('Up', ['failed', 'red'], ['ok', 'green']) + lib.unitOf('Rows', 'short') + lib.unitOf('Rejected', 'short')
+      ) + lib.needs('a source') + lib.sorted('Up', desc=false) + lib.unitOf('Up', 'none') + lib.wordsOf('Up', ['failed', 'red'], ['ok', 'green']) + lib.unitOf('Rows', 'short') + lib.unitOf('Rejected', 'short')
       + lib.coloured('Rejected', [[1, 'orange']]) + lib.unitOf('Requests today', 'currencyUSD') + lib.unitOf('Request limit', 'currencyUSD'),
       lib.lines(
         'Refreshes',
@@ -91,13 +91,13 @@ lib.dashboard(
         [lib.over(q.sum('increase(costwarden_source_refreshes_total[1h])', 'source, outcome'), '{{source}} {{outcome}}')],
         'short',
         8,
-      ),
+      ) + lib.needs('a source'),
       lib.bars(
         'Parts',
         'Files, objects or answers of sources by state.',
         lib.now('sort_desc(max by (source, state) (costwarden_source_parts))', '{{source}} {{state}}'),
         'short',
-      ),
+      ) + lib.needs('a source'),
       lib.bars(
         'Rejected rows',
         'Rows of bills that could not be read and are in no figure, by reason. `costwarden rejected` lists them.',
@@ -111,7 +111,7 @@ lib.dashboard(
         'short',
         12,
         7,
-      ),
+      ) + lib.needs('a source'),
       lib.lines(
         'Cost of requests',
         'What the requests of sources have cost since the ledger began.',
@@ -119,7 +119,7 @@ lib.dashboard(
         'currencyUSD',
         12,
         7,
-      ),
+      ) + lib.needs('a source'),
     ]),
     lib.row('Budget service', [
       lib.lines(
@@ -135,7 +135,7 @@ lib.dashboard(
         [lib.over(rate('code', 'http_requests_total'), '{{code}}')],
         'reqps',
         8,
-      ),
+      ) + lib.needs('requests'),
       lib.lines(
         'Malformed or unauthorised',
         'Requests a second that were refused as malformed or unauthorised.',
@@ -195,11 +195,11 @@ lib.dashboard(
     lib.row('Sent', [
       lib.grid(
         'Notifications',
-        'Receivers of the notifier: deliveries by how they ended since the ledger began, what waits, and when each was last reached.',
+        'Receivers of the notifier: deliveries of the last 7 days by how they ended, what waits, and when each was last reached.',
         [
-          lib.rows('max by (receiver, job) (costwarden_notifications_total{outcome="delivered"})'),
-          lib.rows('max by (receiver, job) (costwarden_notifications_total{outcome="retried"})'),
-          lib.rows('max by (receiver, job) (costwarden_notifications_total{outcome="failed"})'),
+          lib.rows(q.grown('costwarden_notifications_total{outcome="delivered"}', 7, 'receiver, job')),
+          lib.rows(q.grown('costwarden_notifications_total{outcome="retried"}', 7, 'receiver, job')),
+          lib.rows(q.grown('costwarden_notifications_total{outcome="failed"}', 7, 'receiver, job')),
           lib.rows(q.sum('costwarden_notification_queue_length', 'receiver, job')),
           lib.rows('1000 * max by (receiver, job) (costwarden_notification_last_success_timestamp_seconds)'),
         ],
@@ -208,38 +208,38 @@ lib.dashboard(
         ['Delivered', 'Retried', 'Failed', 'Waiting', 'Last'],
         24,
         6,
-      ) + lib.sorted('Failed') + lib.coloured('Failed', [[1, 'red']]) + lib.unitOf('Last', 'dateTimeFromNow'),
-      lib.number('CloudWatch', 'Whether nothing keeps what was used from CloudWatch.', lib.now('min(costwarden_cloudwatch_up)'), 'none', 4) + up,
+      ) + lib.needs('`notifier.receivers` in costwarden.yaml') + lib.sorted('Failed') + lib.coloured('Failed', [[1, 'red']]) + lib.unitOf('Last', 'dateTimeFromNow'),
+      lib.number('CloudWatch', 'Whether nothing keeps what was used from CloudWatch.', lib.now('min(costwarden_cloudwatch_up)'), 'none', 4) + lib.needs('`cloudwatch`') + up,
       lib.number(
         'Sent to CloudWatch',
         'Data points that CloudWatch has taken since the ledger began.',
         lib.now('max(costwarden_cloudwatch_sent_total)'),
         'short',
-      ),
+      ) + lib.needs('`cloudwatch`'),
       lib.number(
-        'Lost to CloudWatch',
-        'Data points that CloudWatch will never have: too old, or refused.',
-        lib.now('max(costwarden_cloudwatch_failed_total)'),
+        'Lost to CloudWatch, 7 days',
+        'Data points of the last 7 days that CloudWatch will never have: too old, or refused.',
+        lib.now(q.grown('costwarden_cloudwatch_failed_total', 7)),
         'short',
-      ) + lib.steps([[1, 'red']]),
+      ) + lib.needs('`cloudwatch`') + lib.steps([[1, 'red']]),
       lib.number(
         'CloudWatch taken',
         'Time since CloudWatch has last taken data. It is long where nothing was used.',
         lib.now('time() - max(costwarden_cloudwatch_last_success_timestamp_seconds)'),
         's',
-      ),
+      ) + lib.needs('`cloudwatch`'),
       lib.number(
         'CloudWatch requests',
         'Requests that sent data to CloudWatch since the ledger began.',
         lib.now('max(costwarden_cloudwatch_requests_total)'),
         'short',
-      ),
+      ) + lib.needs('`cloudwatch`'),
       lib.number(
         'CloudWatch cost',
         'What the requests to CloudWatch have cost since the ledger began.',
         lib.now('max(costwarden_cloudwatch_request_cost_usd_total)'),
         'currencyUSD',
-      ),
+      ) + lib.needs('`cloudwatch`'),
     ]),
     lib.row('Page and process', [
       lib.lines(

@@ -41,15 +41,15 @@ lib.dashboard(
         'none',
       ) + lib.steps([[1, 'red']]),
       lib.number(
-        'Runs failed',
-        'Runs of playbooks that failed or stopped half way, since the ledger began.',
-        lib.now(q.orZero(q.sum('costwarden_remediation_runs_total{outcome=~"failed|timed_out|stopped|interrupted"}'))),
+        'Runs failed, 7 days',
+        'Runs of playbooks that failed or stopped half way in the last 7 days. `costwarden remediate list` has them.',
+        lib.now(q.orZero(q.grown('costwarden_remediation_runs_total{outcome=~"failed|timed_out|stopped|interrupted"}', 7))),
         'none',
       ) + lib.steps([[1, 'red']]),
       lib.number(
-        'Refused',
-        'Runs that the guard has refused since the ledger began.',
-        lib.now(q.orZero(q.sum('costwarden_remediation_refused_total'))),
+        'Refused, 7 days',
+        'Runs that the guard has refused in the last 7 days.',
+        lib.now(q.orZero(q.grown('costwarden_remediation_refused_total', 7))),
         'none',
       ) + lib.steps([[1, 'orange']]),
       lib.firing('Remediation.*|BudgetExceededCritical|AIBudgetExceeded|CostGuardrail.*|AIEmergencyStop'),
@@ -61,7 +61,7 @@ lib.dashboard(
         lib.now('sort_desc(%s)' % q.sum('costwarden_remediation_runs_total', 'playbook, outcome'), '{{playbook}}: {{outcome}}'),
         'short',
         12,
-      ),
+      ) + lib.needs('a playbook that has run'),
       lib.bars(
         'Refusals by reason',
         'Why the guard has refused runs since the ledger began.',
@@ -82,7 +82,7 @@ lib.dashboard(
         [lib.over(q.sum('increase(costwarden_remediation_runs_total[1h])', 'outcome'), '{{outcome}}')],
         'short',
         8,
-      ),
+      ) + lib.needs('a playbook that has run'),
       lib.lines(
         'Alerts received',
         'Alerts that Alertmanager has delivered in the hour before each moment, by what became of them.',
@@ -103,7 +103,7 @@ lib.dashboard(
         ['budget', 'period', 'tenant_id', 'action'],
         ['Used', 'Limit'],
         12,
-      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
+      ) + lib.needs('an AI budget with an `action`') + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
       + lib.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget'),
       lib.grid(
         'Cloud budgets with a playbook',
@@ -116,7 +116,7 @@ lib.dashboard(
         ['budget', 'provider', 'action'],
         ['Used', 'Limit'],
         12,
-      ) + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
+      ) + lib.needs('a cloud budget with an `action`') + lib.budgetSteps + lib.unitOf('Used', 'percentunit') + lib.coloured('Used')
       + lib.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
       lib.grid(
         'Guardrails',
@@ -131,7 +131,7 @@ lib.dashboard(
         ['Breached', 'Spent', 'Threshold'],
         24,
         7,
-      ) + lib.wordsOf('Breached', ['no', 'green'], ['yes', 'red']),
+      ) + lib.wordsOf('Breached', ['no', 'green'], ['yes', 'red']) + lib.needs('`guardrails` in costwarden.yaml'),
     ]),
   ],
 )

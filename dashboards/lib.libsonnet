@@ -250,6 +250,17 @@ local stack(rows) =
     name,
     { 'custom.lineStyle': { fill: 'dash', dash: [10, 10] }, 'custom.fillOpacity': 0, color: { mode: 'fixed', fixedColor: 'red' } },
   ),
+  // The same of series whose names a pattern finds, each in its own colour.
+  limits(pattern):: {
+    fieldConfig+: {
+      overrides+: [{
+        matcher: { id: 'byRegexp', options: pattern },
+        properties: [{ id: 'custom.lineStyle', value: { fill: 'dash', dash: [10, 10] } }],
+      }],
+    },
+  },
+  // What stands beside `No data`, which may mean that something is broken: what it takes for there to be any. Not where costwarden says 0.
+  needs(text):: { fieldConfig+: { defaults+: { noValue: 'No data: needs ' + text } } },
   stacked:: { fieldConfig+: { defaults+: { custom+: { stacking: { mode: 'normal', group: 'A' }, fillOpacity: 60 } } } },
 
   // What fires, for every dashboard: the critical first. There may be an alert for each tenant.
@@ -291,6 +302,7 @@ local stack(rows) =
       }],
     })
     + self.unitOf('Since', 'dateTimeFromNow')
+    + { fieldConfig+: { defaults+: { noValue: 'Nothing fires, or the rules are not loaded' } } }
     + self.leadsBy('tenant_id', 'AI budgets of ${__value.text}', 'finops-ai-budget')
     + self.leadsBy('provider', 'Cost of ${__value.text}', 'finops-cloud-cost'),
 

@@ -39,6 +39,29 @@
   named(expr, label)::
     'label_replace(label_join(%s, "name", "", "%s"), "name", "(no %s)", "%s", "")' % [expr, label, label, label],
 
+  // By how much counters of the ledger have grown within `days`. Nothing restarts them, and each is born with its first event already in it,
+  // which `increase` does not see. All of it counts to a Prometheus that is younger. An hour: the scrape of that moment may have failed.
+  grown(metric, days, by='')::
+    local now = self.once(metric);
+    'sum %s(clamp_min(%s - (%s or 0 * %s), 0))'
+    % [if by == '' then '' else 'by (%s) ' % by, now, self.once('last_over_time(%s[1h] offset %dd)' % [metric, days]), now],
+
+  // The same of counters that a process keeps: `increase` knows their restarts. What one was born with counts where it was born since: its
+  // target was known before, or its process has begun since.
+  counted(metric, days, by)::
+    |||
+      sum by (%(by)s) (
+        increase(%(metric)s[%(days)dd])
+        or label_replace(
+          min_over_time(%(metric)s[%(days)dd]) unless last_over_time(%(metric)s[1h] offset %(days)dd)
+          and on (job, instance) (
+            last_over_time(process_start_time_seconds[1h] offset %(days)dd) or process_start_time_seconds > time() - %(days)d * 86400
+          ),
+          "born", "yes", "", ""
+        )
+      )
+    ||| % { by: by, metric: metric, days: days },
+
   // Where there is nothing a 0 that has a name.
   orNone(expr, label):: '%s or on () label_replace(%s, "%s", "none", "", "")' % [expr, self.zero, label],
 

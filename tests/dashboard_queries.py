@@ -105,6 +105,8 @@ SHOWN_AS = {
     "percent": {"percent"},
     "count": {"none", "short"},
     "a second": {"reqps", "ops", "short"},
+    # A limit that is the same for ever.
+    "number": {"none"},
 }
 """The units of Grafana that fit a kind of figure."""
 

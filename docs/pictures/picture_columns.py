@@ -4,7 +4,7 @@ from picture_colours import of_series
 from picture_fields import Look
 from picture_graph import GRID, LEGEND_LINE, Plot, Scale, round_step, tick_text
 from picture_html import Content, Markup, element
-from picture_panels import GLYPH, NO_DATA, Body
+from picture_panels import GLYPH, Body, no_data
 
 NARROWEST = 16.0
 """Pixels that a group of columns has at least; those that do not fit are counted."""
@@ -14,7 +14,7 @@ def bar_chart(body: Body) -> Markup:
     """The first frame that has lines: a group a line, a column in it for each column of numbers."""
     frame = next((frame for frame in body.frames if len(frame)), None)
     if frame is None:
-        return NO_DATA
+        return no_data(body)
     name = body.option("xField")
     across = next((field for field in frame.fields if field.name == name), None) or next(f for f in frame.fields if f.kind != "number")
     figures = [field for field in frame.fields if field.kind == "number"]
@@ -23,7 +23,7 @@ def bar_chart(body: Body) -> Markup:
     heights = [field.drawable()[:count] for field in figures]
     values = [value for found in heights for value in found if value is not None]
     if not values:
-        return NO_DATA
+        return no_data(body)
     named = len(figures) > 1
     top, bottom = 18.0, body.height - 22 - (LEGEND_LINE if named else 0)
     low, high = min(0.0, *values), max(0.0, *values) or 1.0

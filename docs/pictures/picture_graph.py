@@ -11,7 +11,7 @@ from picture_colours import colour
 from picture_data import Field
 from picture_fields import Look
 from picture_html import Content, Markup, element
-from picture_panels import GLYPH, NO_DATA, Body, Event, calculated
+from picture_panels import GLYPH, Body, Event, calculated, no_data
 
 GRID, AXIS_TEXT = "rgba(204,204,220,0.09)", "rgba(204,204,220,0.75)"
 FONT = 11.0
@@ -80,7 +80,7 @@ def time_series(body: Body) -> Markup:
     """The graph and its legend."""
     series = _series(body)
     if not any(line.pieces for line in series):
-        return NO_DATA
+        return no_data(body)
     legend, legend_height = _legend(body, [line for line in series if line.pieces and not line.hidden_from("legend")])
     height = body.height - legend_height
     drawn = [line for line in series if line.pieces and not line.hidden_from("viz")]

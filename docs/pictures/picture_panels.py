@@ -40,7 +40,10 @@ class Event(NamedTuple):
     text: str
 
 
-NO_DATA = element("div", "No data", class_="no-data")
+def no_data(body: Body) -> Markup:
+    """What stands in the place of figures where there are none: what the dashboard says of that, if anything."""
+    return element("div", str(body.panel.get("fieldConfig", {}).get("defaults", {}).get("noValue") or "No data"), class_="no-data")
+
 
 GLYPH = 0.6
 """Width of a figure in the font, in heights of it; figures are as wide as each other."""
@@ -94,7 +97,7 @@ def stat(body: Body) -> Markup:
     """Large figures, side by side."""
     found = reduced(body)
     if not found:
-        return NO_DATA
+        return no_data(body)
     found, left_out = _fitting(body, found)
     width = body.width / (len(found) + bool(left_out))
     mode = body.option("textMode", "auto")
@@ -165,7 +168,7 @@ def gauge(body: Body) -> Markup:
     """Dials, side by side."""
     found = reduced(body)
     if not found:
-        return NO_DATA
+        return no_data(body)
     low, high = limits(found)
     found, left_out = _fitting(body, found)
     width = body.width / (len(found) + bool(left_out))
@@ -219,7 +222,7 @@ def bar_gauge(body: Body) -> Markup:
     """A bar for each value, its name on the left and the figure on the right; what does not fit is counted."""
     found = reduced(body)
     if not found:
-        return NO_DATA
+        return no_data(body)
     low, high = limits(found)
     room = int((body.height + 4) // (LEAST_BAR + 4))
     shown = found if len(found) <= room else found[: room - 1]

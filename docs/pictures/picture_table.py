@@ -3,7 +3,7 @@
 from picture_data import Cell, Field
 from picture_fields import Look, sorted_by
 from picture_html import Content, Markup, element
-from picture_panels import NO_DATA, Body, share
+from picture_panels import Body, no_data, share
 
 LINE, HEAD = 30.0, 32.0
 """Heights in pixels."""
@@ -13,7 +13,7 @@ def table(body: Body) -> Markup:
     """The first frame that has lines; those that do not fit are counted, where Grafana would scroll."""
     frame = next((frame for frame in body.frames if len(frame)), None)
     if frame is None:
-        return NO_DATA
+        return no_data(body)
     for wish in _wishes(body):
         frame = sorted_by(frame, str(wish["displayName"]), descending=bool(wish.get("desc")))
     columns = [(field, body.look(field, number)) for number, field in enumerate(frame.fields)]

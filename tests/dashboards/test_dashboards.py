@@ -132,7 +132,7 @@ def passed_over(panel: Any) -> Iterator[str]:
     looks = [("fieldConfig.defaults", defaults)]
     for number, override in enumerate(panel["fieldConfig"]["overrides"]):
         where = f"fieldConfig.overrides[{number}]"
-        if override["matcher"]["id"] != "byName" or override["matcher"]["options"] not in named:
+        if not _finds(override["matcher"], named):
             yield f"{where}.matcher"
         # The same setting, said of all fields: there Grafana's types know its name.
         said: Any = {**defaults, "custom": dict(defaults.get("custom", {}))}
@@ -145,6 +145,13 @@ def passed_over(panel: Any) -> Iterator[str]:
             yield f"{where}.thresholds"
         alone = {"uid": "x", "panels": [{**panel, "fieldConfig": {"defaults": said, "overrides": []}}]}
         yield from (f"{where}{lost_at.partition('.defaults')[2]}" for lost_at in lost(alone, through_grafana(alone)))
+
+
+def _finds(matcher: Any, named: set[str]) -> bool:
+    """Whether a matcher of Grafana finds any of the names; in `{{provider}} budget` any text may stand for the label."""
+    if matcher["id"] == "byRegexp":
+        return any(re.search(matcher["options"].strip("/"), re.sub(r"{{\w+}}", "x", name)) for name in named)
+    return matcher["id"] == "byName" and matcher["options"] in named
 
 
 @each_dashboard
@@ -161,6 +168,11 @@ def test_grafana_would_ignore_nothing_in_silence(uid: str) -> None:
         (
             "Budget status",
             lambda panel: panel["fieldConfig"]["overrides"][0]["matcher"].update(options="used"),
+            "fieldConfig.overrides[0].matcher",
+        ),
+        (
+            "Cost of a day",
+            lambda panel: panel["fieldConfig"]["overrides"][0]["matcher"].update(options="/, usually$/"),
             "fieldConfig.overrides[0].matcher",
         ),
         (
@@ -408,12 +420,19 @@ NO_PANELS = {"Status, Targets", "never metered", "reserved"}
 """What the runbook has in italics and is none of ours."""
 
 
-def test_the_runbook_names_panels_that_there_are() -> None:
-    titles = [panel["title"] for dashboard in DASHBOARDS.values() for panel in dashboard["panels"]]
-    named = set(re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", (PROJECT / "alerts" / "README.md").read_text()))
-    assert named > NO_PANELS
-    # Without the span of time that a title may end in.
-    assert {name for name in named - NO_PANELS if not any(title == name or title.startswith(f"{name}, ") for title in titles)} == set()
+def test_the_runbook_names_panels_of_the_dashboard_that_the_alert_leads_to() -> None:
+    chapters = re.split(r"^## (\w+)$", (PROJECT / "alerts" / "README.md").read_text(), flags=re.MULTILINE)
+    found, faults = set(), []
+    for rule in (rule for document in RULES.values() for group in document["groups"] for rule in group["rules"] if "alert" in rule):
+        titles = [panel["title"] for panel in DASHBOARDS[re.match(r"/d/([\w-]+)", rule["annotations"]["dashboard_url"])[1]]["panels"]]
+        chapter = chapters[chapters.index(rule["alert"]) + 1]
+        named = set(re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", chapter))
+        found |= named
+        # Without the span of time that a title may end in.
+        known = {name for name in named if any(title == name or title.startswith(f"{name}, ") for title in titles)}
+        faults += [f"{rule['alert']}: {name}" for name in named - known - NO_PANELS]
+    assert found > NO_PANELS
+    assert faults == []
 
 
 def test_every_recorded_series_is_read_by_a_rule_or_a_panel() -> None:
@@ -485,6 +504,78 @@ def test_a_forecast_is_a_band_between_its_bounds_with_a_line_for_the_limit(uid: 
     properties = {found["matcher"]["options"]: {prop["id"]: prop["value"] for prop in found["properties"]} for found in overrides}
     assert properties["upper bound"]["custom.fillBelowTo"] == "lower bound"
     assert properties[names[4]]["custom.lineStyle"]["fill"] == "dash"
+
+
+@pytest.mark.parametrize(
+    ("query", "alert", "recorded"),
+    [
+        ("finops-ai-budget: Burn of an hour B", "AIBudgetBurnsFast", "budget:ai_budget_burn:rate1h"),
+        ("finops-ai-budget: Burn of a day B", "AIBudgetBurnsSlowly", "budget:ai_budget_burn:rate1d"),
+        ("finops-cloud-cost: Burn of a day B", "CloudBudgetBurns", "budget:cloud_budget_burn:rate1d"),
+    ],
+)
+def test_a_burn_is_shown_against_the_factor_that_its_alert_looks_at(query: str, alert: str, recorded: str) -> None:
+    (found,) = (one for one in queries() if one.title == query)
+    (expression,) = (
+        rule["expr"] for document in RULES.values() for group in document["groups"] for rule in group["rules"] if rule.get("alert") == alert
+    )
+    factor = re.search(rf"{recorded}\b[^>]*> (\d+)", expression)[1]
+    assert found.target["legendFormat"] == alert
+    assert re.fullmatch(rf"{factor} \+ 0 \* count\({recorded}{{.*}}\)", found.target["expr"])
+    assert re.search(rf"{alert} looks\s+at {factor}, the dashed line", found.panel["description"])
+    (dashed,) = (one for one in found.panel["fieldConfig"]["overrides"] if one["matcher"]["options"] == alert)
+    assert {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [10, 10]}} in dashed["properties"]
+
+
+def test_a_table_of_the_first_ten_has_room_for_ten() -> None:
+    # Grafana's grid: 30 pixels a line and 8 between two; a panel has 32 of them for its title and 16 around its body, a table lines of 36.
+    found = 0
+    for uid in DASHBOARDS:
+        for panel in panels(uid):
+            if panel["type"] == "table" and panel["targets"][0]["expr"].startswith("topk(10, "):
+                found += 1
+                assert 38 * panel["gridPos"]["h"] - 8 - 32 - 16 >= (1 + 10) * 36, panel["title"]
+    assert found == 3
+
+
+def judged(query: Query) -> bool:
+    """Whether a figure is coloured by what it is."""
+    said = [query.panel["fieldConfig"]["defaults"]] if query.panel["type"] in ("stat", "gauge", "bargauge") else []
+    said += [
+        {one["id"]: one["value"] for one in override["properties"]}
+        for override in query.panel["fieldConfig"]["overrides"]
+        if override["matcher"]["options"] == (query.column or query.target["legendFormat"])
+    ]
+    return any(len(one.get("thresholds", {}).get("steps", ())) > 1 for one in said)
+
+
+def test_what_went_wrong_once_is_not_red_for_ever() -> None:
+    # A counter alone never falls: it needs a span of time.
+    counters = [query for query in queries() if judged(query) and re.search(r"_total\b", query.target["expr"])]
+    assert {query.title for query in counters} >= {"finops-remediation: Runs failed, 7 days A", "finops-pipeline: Notifications: Failed C"}
+    for query in counters:
+        assert re.search(r"_total(\{[^}]*\})?\[1?\d*[dh](\]| offset)", query.target["expr"]), query.title
+
+
+NEEDING = re.compile(
+    r"kubernetes_cost_|aws_s3_bucket|cloud_provider_budget_|ai_reconciliation_|ai_billed_|_cost_forecast_(lower_)?usd or |budget_burn:"
+    r"|_expected_|costwarden_notifications_|costwarden_remediation_runs|costwarden_guardrail_|_limit_usd{action!="
+)
+"""What there is only where something is configured, or has been seen for long enough."""
+
+
+def test_a_panel_that_needs_something_says_what_where_it_shows_nothing() -> None:
+    silent = []
+    for uid in DASHBOARDS:
+        for panel in panels(uid):
+            says = panel["fieldConfig"]["defaults"].get("noValue")
+            # A zero in its place says that there was none.
+            if all(
+                NEEDING.search(target["expr"]) and "0 * max(costwarden_build_info)" not in target["expr"] for target in panel["targets"]
+            ):
+                silent += [] if says and says.startswith("No data: needs ") else [f"{uid}: {panel['title']}"]
+            assert says is None or panel["title"] == "Firing" or says.startswith("No data: needs "), panel["title"]
+    assert silent == []
 
 
 @each_dashboard

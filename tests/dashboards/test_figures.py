@@ -40,9 +40,17 @@ class Asked:
 
     def check(self, tools: Any, folder: Path) -> None:
         rules = [str(path) for path in sorted((PROJECT / "alerts").glob("*.rules.yaml"))]
-        test = {"interval": "1m", "input_series": self.given, "promql_expr_test": self.tests}
+        self._ask(tools, folder, rules, "1m")
+
+    def check_at(self, tools: Any, folder: Path, moment: str) -> None:
+        """After days, of samples that lie half an hour apart, and without the rules, which would take as long as days of them do."""
+        self.tests = [{**test, "eval_time": moment} for test in self.tests]
+        self._ask(tools, folder, [], "30m")
+
+    def _ask(self, tools: Any, folder: Path, rules: list[str], interval: str) -> None:
+        test = {"interval": interval, "input_series": self.given, "promql_expr_test": self.tests}
         path = folder / "figures.yaml"
-        path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": "1m", "tests": [test]}, allow_unicode=True))
+        path.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": interval, "tests": [test]}, allow_unicode=True))
         done = subprocess.run([tools.promtool, "test", "rules", path], capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -312,6 +320,73 @@ def test_rates_have_samples_of_targets_that_are_scraped_each_minute(tools, tmp_p
     asked = Asked({"series": 'ai_budget_checks_total{outcome="allowed", reason=""}', "values": "0+60x10"})
     asked.expect("finops-pipeline: Checks a second A", {(("outcome", "allowed"),): 1})
     asked.check(tools, tmp_path)
+
+
+def counter(name: str, values: str, **labels: str) -> dict[str, str]:
+    """A counter by its samples, half an hour apart."""
+    return {"series": selector(name, {"job": "costwarden", **labels}), "values": values}
+
+
+def test_what_the_ledger_counted_is_of_the_last_days_and_born_with_its_first_event(tools, tmp_path) -> None:
+    # 480 half hours are 10 days, 336 are 7: what was there on the third day is of the past. `1x48` are 49 samples.
+    runs = "costwarden_remediation_runs_total"
+    asked = Asked(
+        counter("costwarden_build_info", "1x480"),
+        # Three long ago, of one replica and the other.
+        *(counter(runs, "3x480", instance=name, playbook="stop", outcome="failed") for name in ("a", "b")),
+        # One long ago, and one on the ninth day; one that timed out on the ninth, the first of its kind.
+        *(counter(runs, "1x431 2x48", instance=name, playbook="suspend", outcome="failed") for name in ("a", "b")),
+        *(counter(runs, "_x432 1x48", instance=name, playbook="suspend", outcome="timed_out") for name in ("a", "b")),
+        counter("costwarden_remediation_refused_total", "4x480", instance="a", playbook="stop", reason="hourly_limit"),
+        # The scrape of seven days ago failed.
+        counter("costwarden_notifications_total", "5x143 _x1 5x334 6", instance="a", receiver="sms", outcome="failed"),
+    )
+    # Of what was there before none, then one more, then one that is new.
+    asked.expect("finops-remediation: Runs failed, 7 days A", {NOTHING: 2})
+    asked.expect("finops-remediation: Refused, 7 days A", {NOTHING: 0})
+    asked.expect("finops-pipeline: Notifications: Failed C", {(("job", "costwarden"), ("receiver", "sms")): 1})
+    asked.check_at(tools, tmp_path, "10d")
+
+
+def test_refusals_of_a_day_outlive_a_restart_and_begin_with_the_first(tools, tmp_path) -> None:
+    # 96 half hours are 2 days; the last 48 are the day.
+    def denied(values: str, budget: str, instance: str = "a") -> dict[str, str]:
+        return counter("ai_budget_denied_checks_total", values, instance=instance, budget=budget, period="month")
+
+    asked = Asked(
+        counter("costwarden_build_info", "1x96", instance="a"),
+        counter("process_start_time_seconds", "1x96", instance="a"),
+        denied("7x96", "old"),
+        # 7 before the day, 9 in it, and 2 after a restart: 2 + 2.
+        denied("7x52 9x20 2x22", "restarted"),
+        # Born with 5 refusals.
+        denied("_x72 5x24", "born"),
+        # A process that began today under an address of its own: 36 hours after 1970.
+        counter("process_start_time_seconds", "_x72 129600x24", instance="b"),
+        denied("_x72 3x24", "born", instance="b"),
+        # One that Prometheus has only just found: nobody knows when it refused.
+        counter("process_start_time_seconds", "_x72 1x24", instance="c"),
+        denied("_x72 90x24", "found", instance="c"),
+        # Other reasons are none of a budget; those of budgets stand there already.
+        counter("ai_budget_checks_total", "2x71 8x24", instance="a", outcome="denied", reason="tenant_suspended"),
+        counter("ai_budget_checks_total", "9x96", instance="a", outcome="denied", reason="emergency_stop"),
+        counter("ai_budget_checks_total", "7x52 19x43", instance="a", outcome="denied", reason="budget_exceeded"),
+    )
+
+    def line(budget: str) -> tuple[tuple[str, str], ...]:
+        return ("budget", budget), ("period", "month"), ("name", f"{budget} month")
+
+    asked.expect(
+        "finops-ai-budget: Refusals, 24 hours A",
+        {
+            line("born"): 5 + 3,
+            line("restarted"): 4,
+            line("old"): 0,
+            line("found"): 0,
+            (("reason", "tenant_suspended"), ("name", "tenant_suspended")): 6,
+        },
+    )
+    asked.check_at(tools, tmp_path, "2d")
 
 
 # --- what a panel says of itself -------------------------------------------------------------------------------------------------

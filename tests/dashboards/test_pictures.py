@@ -326,6 +326,19 @@ def test_a_panel_without_data_and_one_without_anything_are_found_to_be_blank(tmp
     assert faults(path, shown, set(titles[1:])) == [f"{titles[0]} is blank"]
 
 
+def test_a_panel_without_data_says_what_the_dashboard_says_of_that() -> None:
+    kinds = ("stat", "gauge", "bargauge", "timeseries", "barchart", "table")
+    config = {"defaults": {"unit": "none", "noValue": f"Needs {HOSTILE}"}}
+    with StandIn(lambda _: Answer({"status": "success", "data": {"resultType": "vector", "result": []}})) as server:
+        client = Prometheus(server.url, NOW - 60, NOW)
+        text = page(
+            dashboard(*(panel(kind, 1, (0, 0, 4, 9), fieldConfig=config) for kind in kinds), panel("stat", 2, (0, 0, 4, 9))), client
+        )
+        client.close()
+    assert text.count('class="no-data">Needs &quot;') == len(kinds)
+    assert text.count('class="no-data">No data<') == 1
+
+
 def test_a_panel_on_another_is_found(stand_in, tmp_path) -> None:
     shown = dashboard(panel("stat", 1, (0, 0, 8, 4)), panel("stat", 2, (8, 0, 8, 4)), panel("stat", 3, (7, 3, 8, 4)))
     found = faults(drawn(tmp_path, shown, stand_in.url), shown)
@@ -380,7 +393,8 @@ def pixels(picture: Path, channels: int) -> bytes:
     source = b64encode(content).decode()
     page.write_text(f"""<body><img src="data:image/png;base64,{source}"><script>
       const image = document.querySelector('img');
-      image.decode().then(() => {{
+      // Drawn when the page is loaded, which the browser waits for: a decoding of its own would race with what is read of the page.
+      addEventListener('load', () => {{
         const canvas = document.createElement('canvas');
         [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
         const context = canvas.getContext('2d');

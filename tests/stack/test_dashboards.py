@@ -26,7 +26,6 @@ from filled_stack import (
     PROVIDER_BUDGET,
     PROVIDER_BUDGET_FORECAST,
     PROVIDER_BUDGET_SPENT,
-    REFUSED,
     calls_cost,
     filled_stack,
 )
@@ -51,8 +50,11 @@ CHOICES = ({}, {"tenant_id": "acme", "provider": "aws"}, {"tenant_id": ["acme", 
 NEEDS_HISTORY = "a difference between two moments that lie an hour or a day apart; Prometheus has begun just now"
 EMPTY_BY_NATURE = {
     "finops-ai-budget: Burn of an hour A": NEEDS_HISTORY,
+    "finops-ai-budget: Burn of an hour B": NEEDS_HISTORY,
     "finops-ai-budget: Burn of a day A": NEEDS_HISTORY,
+    "finops-ai-budget: Burn of a day B": NEEDS_HISTORY,
     "finops-cloud-cost: Burn of a day A": NEEDS_HISTORY,
+    "finops-cloud-cost: Burn of a day B": NEEDS_HISTORY,
     "finops-pipeline: Firing: Severity A": "nothing is wrong with the pipeline",
     "finops-pipeline: Firing: Since B": "nothing is wrong with the pipeline",
 }
@@ -65,13 +67,17 @@ EMPTY_OF_ONE = {
 
 
 def instant(filled, expression):
-    """Label set and value of each series. Raises `ValueError` where Prometheus refuses the query."""
-    return [(sample.labels, sample.value) for sample in filled.stack.query(expression)]
+    """Label set and value of each series, as of `filled.at`. Raises `ValueError` where Prometheus refuses the query."""
+    asked = {"query": expression, "time": filled.at.timestamp()}
+    answer = filled.stack.http.get(f"{filled.prometheus}/api/v1/query", params=asked).json()
+    if answer["status"] != "success":
+        raise ValueError(f"{expression}: {answer['error']}")
+    return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
 
 
 def has_lines(filled, expression):
     """Whether the same query over time, as a graph asks it, has an answer."""
-    now = datetime.now(UTC).timestamp()
+    now = filled.at.timestamp()
     asked = {"query": expression, "start": now - 20, "end": now, "step": 1}
     answer = filled.stack.http.get(f"{filled.prometheus}/api/v1/query_range", params=asked).json()
     return answer["status"] == "success" and any(line["values"] for line in answer["data"]["result"])
@@ -164,8 +170,12 @@ def ai_spent(filled):
         "support-weekly": support,
         "u-7-pilot": support,
         "everything": filled.ai_cost_this_month() + unsettled,
-        "chatbot-hourly": support if datetime.now(UTC).hour == filled.started_at.hour else Decimal(0),
+        "chatbot-hourly": sum((call.cost for when, call in filled.called if is_chatbots(call) and when.hour == filled.at.hour), Decimal(0)),
     }
+
+
+def is_chatbots(call):
+    return call.names.get("service") == "chatbot"
 
 
 def ai_used(filled):
@@ -212,7 +222,7 @@ def services(filled):
 
 def window(filled, days):
     """AI cost by tenant of the last `days` days. Usage of acme before today is a cent at half past each hour."""
-    since = datetime.now(UTC) - timedelta(days=days)
+    since = filled.at - timedelta(days=days)
     tenants = {call.tenant_id: calls_cost(tenant_id=call.tenant_id) for call in CALLS}
     tenants["acme"] += sum((cost for when, cost in filled.usage_before_today() if when >= since), Decimal(0))
     return tenants
@@ -482,7 +492,6 @@ EXACT = {
     "finops-ai-budget: Guardrails: Threshold C": lambda _: {
         f"{found['name']}/{found['severity']}": found["threshold_usd"] for found in GUARDRAILS
     },
-    "finops-ai-budget: Refusals by budget, since the start A": lambda _: {"hooli-trial month": REFUSED},
     "finops-ai-budget: Unsettled A": one(lambda _: 1),
     # 10,000 × $2.50 a million.
     "finops-ai-budget: Unsettled dollars A": one(lambda _: 0.025),
@@ -529,7 +538,7 @@ EXACT = {
     "finops-pipeline: Rejected rows A": lambda _: {"aws bad_cost": 2},
     "finops-pipeline: Reservations A": lambda _: {"open": 0, "unsettled": 1},
     "finops-pipeline: CloudWatch A": one(lambda _: 1),
-    "finops-pipeline: Lost to CloudWatch A": one(lambda _: 0),
+    "finops-pipeline: Lost to CloudWatch, 7 days A": one(lambda _: 0),
     "finops-pipeline: Series above their limit A": one(lambda _: 0),
     "finops-pipeline: Notifications: Delivered A": lambda _: {"finance-chat": 1},
     "finops-pipeline: Notifications: Retried B": lambda _: {"finance-chat": 0},
@@ -540,8 +549,8 @@ EXACT = {
     "finops-remediation: Kill switch A": one(lambda _: 0),
     "finops-remediation: Waits for approval A": one(lambda _: 1),
     "finops-remediation: Interrupted A": one(lambda _: 0),
-    "finops-remediation: Runs failed A": one(lambda _: 0),
-    "finops-remediation: Refused A": one(lambda _: 1),
+    "finops-remediation: Runs failed, 7 days A": one(lambda _: 0),
+    "finops-remediation: Refused, 7 days A": one(lambda _: 1),
     "finops-remediation: Runs by outcome A": lambda _: {"suspend-ai-tenant: succeeded": 1, "stop-ci-ec2: refused": 1},
     "finops-remediation: Refusals by reason A": lambda _: {"stop-ci-ec2 too_many_targets": 1},
     "finops-remediation: AI budgets with a playbook: Used A": lambda _: {"hooli-trial/month/hooli/suspend-ai-tenant": 1},
@@ -613,6 +622,7 @@ EXACT |= {
 BETWEEN = {
     # Two, extrapolated to the begin and the end of the scrapes.
     "finops-ai-budget: Refused, 24 hours A": (1, 4),
+    "finops-ai-budget: Refusals, 24 hours A": (1, 4),
     "finops-overview: AI calls refused, 30 days A": (1, 4),
     "finops-ai-budget: Requests without a price, 24 hours A": (1, 4),
     "finops-ai-budget: Budget status: Resets F": (1.7e12, 4e12),
@@ -620,9 +630,9 @@ BETWEEN = {
     "finops-pipeline: Notifications: Last E": (1.7e12, 4e12),
     # Yesterday's, which began between one and two days ago.
     "finops-cloud-cost: Age of the newest day A": (86_400, 2 * 86_400),
-    "finops-cloud-cost: Age of sources A": (0, 300),
+    "finops-cloud-cost: Age of sources A": (0, 3_600),
     "finops-cloud-cost: Attributed cost, this month A": (0, 1),
-    "finops-pipeline: Sources: Read ago B": (0, 300),
+    "finops-pipeline: Sources: Read ago B": (0, 3_600),
     # Data end at midnight, of bills that have today's charges already in a midnight to come.
     "finops-pipeline: Sources: Data end ago D": (0, 86_400),
     "finops-pipeline: Sources: Took E": (0, 60),
@@ -746,11 +756,9 @@ def filled(tmp_path_factory, tools):
         yield started
 
 
-@pytest.mark.timeout(300)
-def test_every_panel_shows_what_the_bills_and_the_calls_say(filled):
-    titles = {query.title for query in queries()}
-    assert EXACT.keys() | BY_BUDGET.keys() | BETWEEN.keys() | EMPTY_BY_NATURE.keys() | EMPTY_OF_ONE.keys() <= titles
-    await_series(filled)
+def faults_of_all(filled):
+    """What is wrong as of now, all of it of one moment: sentences."""
+    filled.at = datetime.now(UTC)
     faults = []
     for query in queries():
         for chosen in CHOICES:
@@ -760,6 +768,23 @@ def test_every_panel_shows_what_the_bills_and_the_calls_say(filled):
     faults += [f"{uid}: {fault}" for uid in DASHBOARDS for fault in faults_of_variables(filled, uid)]
     faults += [f"{uid}: {fault}" for uid in DASHBOARDS for fault in faults_of_annotations(filled, uid)]
     faults += faults_of_documents(filled)
+    return faults
+
+
+@pytest.mark.timeout(600)
+def test_every_panel_shows_what_the_bills_and_the_calls_say(filled):
+    titles = {query.title for query in queries()}
+    assert EXACT.keys() | BY_BUDGET.keys() | BETWEEN.keys() | EMPTY_BY_NATURE.keys() | EMPTY_OF_ONE.keys() <= titles
+    await_series(filled)
+    faults = []
+
+    def are_right():
+        # A scrape that took too long has no figures, and a page has them some seconds after an hour has turned.
+        faults[:] = faults_of_all(filled)
+        return not faults
+
+    with suppress(NotInTime):
+        wait_for("all figures", are_right, SECONDS)
     assert not faults, "\n".join(faults)
 
 
@@ -840,13 +865,22 @@ MAY_BE_EMPTY = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_panel_of_a_dashboard_is_blank_or_overlaps_on_a_real_prometheus(filled, tmp_path):
     shown = dashboards()
     assert {uid for uid, _ in MAY_BE_EMPTY} <= shown.keys()
     wait_for("figures in all panels", lambda: no_data(filled.prometheus, shown) <= MAY_BE_EMPTY.keys(), 3 * SECONDS)
     found = {}
-    for uid, dashboard in shown.items():
-        drawn = write_page(dashboard, tmp_path, filled.prometheus, start="now-5m")
-        found[uid] = faults(drawn, dashboard, {title for of, title in MAY_BE_EMPTY if of == uid})
+
+    def are_right():
+        # Drawn after a scrape that took too long, a panel has nothing to show: each is drawn until it is right once.
+        for uid, dashboard in shown.items():
+            if found.get(uid) == []:
+                continue
+            drawn = write_page(dashboard, tmp_path, filled.prometheus, start="now-5m")
+            found[uid] = faults(drawn, dashboard, {title for of, title in MAY_BE_EMPTY if of == uid})
+        return not any(found.values())
+
+    with suppress(NotInTime):
+        wait_for("pictures without a fault", are_right, 3 * SECONDS)
     assert found == {uid: [] for uid in shown}
