@@ -223,14 +223,15 @@ def exact() -> Callable[[httpx.Response], Any]:
 
 
 @pytest.fixture
-def serve(free_port: Callable[[], int], wait_until: Callable[..., object]) -> Iterator[Callable[[Server], str]]:
+def serve(wait_until: Callable[..., object]) -> Iterator[Callable[[Server], str]]:
     """`serve(server)`: has it on a real socket, under uvicorn as it is shipped; gives its base URL."""
     stops: list[Callable[[], None]] = []
 
     def begin(server: Server) -> str:
-        port = free_port()
+        listening = listen("127.0.0.1", 0)
+        host, port = listening.getsockname()
         running = uvicorn.Server(uvicorn_config(server.app))
-        thread = threading.Thread(target=running.run, args=([listen("127.0.0.1", port)],))
+        thread = threading.Thread(target=running.run, args=([listening],))
         thread.start()
 
         def stop() -> None:
@@ -239,7 +240,7 @@ def serve(free_port: Callable[[], int], wait_until: Callable[..., object]) -> It
 
         stops.append(stop)
         wait_until(lambda: running.started)
-        return f"http://127.0.0.1:{port}"
+        return f"http://{host}:{port}"
 
     yield begin
     for stop in stops:

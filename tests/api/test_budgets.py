@@ -200,7 +200,7 @@ def test_a_budget_of_the_configuration_is_changed_there_or_not_at_all(server_of,
         ({"limit_usd": 1, "soft_limit_ratio": 0}, "`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)"),
         ({"limit_usd": 1, "thresholds": ["NaN", "0.5"]}, "`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)"),
         ({"limit_usd": 1, "thresholds": ["sNaN"]}, "`soft_limit_ratio` and `thresholds` must be above 0 and at most 10 (1 is 100 %)"),
-        ({"limit": 1}, "Object contains unknown field `limit`"),
+        ({"limit": 1}, "Object contains unknown field `limit`, did you mean `limit_usd`?"),
         ({}, "Object missing required field `limit_usd`"),
     ],
 )

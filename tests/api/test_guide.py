@@ -53,7 +53,7 @@ def run(command, url, token=""):
     if shutil.which("curl"):
         environ = {**os.environ, "ADMIN_TOKEN": token}
         done = subprocess.run(
-            ["/bin/sh", "-c", command + " --silent --show-error"], env=environ, check=True, capture_output=True, timeout=30
+            ["/bin/sh", "-c", command + " --silent --show-error"], env=environ, check=True, capture_output=True, timeout=240
         )
         return json.loads(done.stdout)
     words = iter(shlex.split(command.replace("\\\n", " ").replace("$ADMIN_TOKEN", token))[1:])
@@ -68,7 +68,7 @@ def run(command, url, token=""):
             body = next(words)
         else:
             target = word
-    return httpx.request(method, target, headers=headers, content=body).json()
+    return httpx.request(method, target, headers=headers, content=body, timeout=240).json()
 
 
 @pytest.mark.stack

@@ -153,18 +153,19 @@ def receiver(receiver_of: Callable[..., Receiver]) -> Receiver:
 
 
 @pytest.fixture
-def listening_at(free_port: Callable[[], int], wait_until: Callable[..., object]) -> Iterator[Callable[[Receiver], str]]:
+def listening_at(wait_until: Callable[..., object]) -> Iterator[Callable[[Receiver], str]]:
     """`listening_at(receiver)`: its base URL, on a real socket."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start(receiver: Receiver) -> str:
-        port = free_port()
+        listening = listen("127.0.0.1", 0)
+        host, port = listening.getsockname()
         server = uvicorn.Server(uvicorn_config(receiver.app))
-        thread = threading.Thread(target=server.run, args=([listen("127.0.0.1", port)],))
+        thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         running.append((server, thread))
         wait_until(lambda: server.started)
-        return f"http://127.0.0.1:{port}"
+        return f"http://{host}:{port}"
 
     yield start
     for server, thread in running:

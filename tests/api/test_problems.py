@@ -22,7 +22,8 @@ def rejected(server, kind):
     ("body", "sentence"),
     [
         ({"tenant_id": "acme", "model": "plain", "estimated_input_tokens": -1}, "Expected `int` >= 0 - at `$.estimated_input_tokens`"),
-        ({"tenant_id": "acme", "model": "plain", "modell": 1}, "Object contains unknown field `modell`"),
+        ({"tenant_id": "acme", "model": "plain", "modell": 1}, "Object contains unknown field `modell`, did you mean `model`?"),
+        ({"tenant_id": "acme", "model": "plain", "colour": 1}, "Object contains unknown field `colour`"),
         ({"model": "plain"}, "Object missing required field `tenant_id`"),
         ([], "Expected `object`, got `array`"),
         ("acme", "Expected `object`, got `str`"),
@@ -249,18 +250,29 @@ def test_ten_megabytes_are_413_and_the_connection_goes_on(connection, path, piec
         assert (answer.status, answer.read()) == (200, b'{"status":"ok"}\n')
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(server, listening):
+def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(server, serve, wait_until):
+    app, ended = server.app, []
+
+    async def watched(scope, receive, send):
+        try:
+            await app(scope, receive, send)
+        finally:
+            ended.append(scope.get("path"))
+
+    server.app = watched
+    listening = serve(server)
     host, port = listening.removeprefix("http://").split(":")
     for _ in range(3):
         with socket.create_connection((host, int(port))) as leaving:
             leaving.sendall(b"POST /api/ai-budget/check HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
-    assert httpx.get(f"{listening}/healthz").status_code == 200
+    assert httpx.get(f"{listening}/healthz", timeout=60).status_code == 200
+    wait_until(lambda: ended.count(CHECK) == 3)
     assert rejected(server, "invalid_json") == 0
 
 
 def test_one_connection_serves_good_and_bad_requests_after_each_other(server, listening):
     server.page.render()
-    with httpx.Client(base_url=listening) as client:
+    with httpx.Client(base_url=listening, timeout=60) as client:
         statuses = [
             client.post(CHECK, content=b"{").status_code,
             client.post(CHECK, json={"tenant_id": "acme", "model": "plain"}).status_code,

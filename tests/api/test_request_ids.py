@@ -65,7 +65,7 @@ def test_the_access_log_has_a_line_a_request_without_its_query(server_of):
     shown = [(line["method"], line["path"], line["status"]) for line in lines]
     assert shown == [("GET", "/api/budgets", 200), ("GET", "/a%0Ab", 404), ("POST", "/api/ai-budget/check", 429)]
     assert lines[0]["request_id"] == "r-1"
-    assert all(0 <= line["seconds"] < 10 for line in lines)
+    assert all(0 <= line["seconds"] < 60 for line in lines)
 
 
 # --- health --------------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """`/api/ai-budget/`: check, track, set, status, suspend and resume."""
 
+import difflib
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -40,7 +42,7 @@ def decode(decoder: Any, body: bytes) -> Any:
     try:
         request = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Problem(422, "invalid_request", str(error)) from None
+        raise Problem(422, "invalid_request", f"{error}{_meant(str(error), decoder.type)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(400, "invalid_json", f"the body is not JSON: {error}") from None
     except RecursionError:
@@ -49,6 +51,14 @@ def decode(decoder: Any, body: bytes) -> Any:
     if b"\\u0000" in body and holds_nul(request):
         raise Problem(422, "invalid_request", "a text cannot hold the character U+0000: the ledger could not keep it")
     return request
+
+
+def _meant(sentence: str, request: Any) -> str:
+    """Which field of `request` a misspelt one is near to, for the end of the sentence that refuses it."""
+    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", sentence, re.DOTALL)
+    # Several kinds of request are no struct, and have no fields of their own.
+    near = difflib.get_close_matches(unknown[1], getattr(request, "__struct_fields__", ()), n=1) if unknown else []
+    return f", did you mean `{near[0]}`?" if near else ""
 
 
 def unavailable(error: LedgerUnavailable) -> Problem:
