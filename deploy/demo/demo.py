@@ -24,7 +24,7 @@ from timeline import Hop, breach_hops
 
 T = TypeVar("T")
 
-SOON = 20.0
+SOON = 60.0
 """Seconds for what takes 1 to 4: room for a machine that is busy with other things."""
 
 CAPPED = "hooli"
@@ -139,9 +139,16 @@ def show_refusal(screen: Screen, stack: Stack, refusals: list[dict[str, Any]]) -
 def show_breach(screen: Screen, stack: Stack) -> tuple[str, float]:
     """Returns the file name of the bill, and when it was there."""
     screen.step(4, "A late bill crosses a spend limit")
-    spent, limit = (stack.query(f'cloud_budget_{what}_usd{{budget="{BUDGET}"}}')[0].value for what in ("spent", "limit"))
+
+    def figure(what: str) -> float:
+        # A scrape that takes too long leaves a moment without any.
+        (sample,) = await_value(what, lambda: stack.query(f'cloud_budget_{what}_usd{{budget="{BUDGET}"}}'))
+        return sample.value
+
+    spent, limit = figure("spent"), figure("limit")
     bill, added = write_breach(stack.folder / "bills", datetime.now(UTC).date(), LATE_INSTANCES, LATE_COST)
-    written_at = time.time()
+    # Not the time of now: costwarden may have read it by now.
+    written_at = (stack.folder / "bills" / "aws" / bill).stat().st_mtime
     above = await_value(
         f"spend of budget {BUDGET} above its limit",
         lambda: next((found.value for found in stack.query(f'cloud_budget_spent_usd{{budget="{BUDGET}"}}') if found.value > limit), None),
@@ -153,13 +160,15 @@ def show_breach(screen: Screen, stack: Stack) -> tuple[str, float]:
     return bill, written_at
 
 
-def show_action(screen: Screen, stack: Stack, fleet: dict[str, list[str]]) -> float:
-    """Returns when the instances were seen to be stopped."""
+def show_action(screen: Screen, stack: Stack, fleet: dict[str, list[str]]) -> tuple[dict[str, Any], float]:
+    """Returns the alert as Alertmanager got it, and when the instances were seen to be stopped."""
     screen.step(5, "The alert goes its way, and the playbook acts")
+    (routed,) = await_value("the alert in Alertmanager", lambda: stack.routed("BudgetExceededCritical"))
+    (run,) = await_value("the end of the run", lambda: stack.finished_runs(PLAYBOOK))
+    # Asked after the run: while it acts, EC2 knows of an instance before the script has told of it.
     ec2 = stack.ec2()
     wait_for("the development instances stopped", lambda: {instance_states(ec2)[name] for name in fleet["dev"]} == {"stopped"}, SOON)
     stopped_at = time.time()
-    (run,) = await_value("the end of the run", lambda: stack.finished_runs(PLAYBOOK))
     states = instance_states(ec2)
     screen.rows(
         ("instances (moto, asked by boto3)", "", "before", "now"),
@@ -171,15 +180,17 @@ def show_action(screen: Screen, stack: Stack, fleet: dict[str, list[str]]) -> fl
     )
     others = {states[name] for kind, names in fleet.items() if kind != "dev" for name in names}
     screen.claim(others == {"running"}, "What is protected, and production, runs on.")
-    return stopped_at
+    return routed, stopped_at
 
 
-def show_timeline(screen: Screen, stack: Stack, bill: str, written_at: float, stopped_at: float) -> None:
+def show_timeline(screen: Screen, stack: Stack, late: tuple[str, float], routed: dict[str, Any], stopped_at: float) -> None:
+    """`late` is the file name of the bill, and when it was there."""
     screen.step(6, "What happened when, by the clock of each part")
     (run,) = stack.finished_runs(PLAYBOOK)
+    bill, written_at = late
     hops = [
         Hop("late bill is in its folder", written_at, "the demo"),
-        *breach_hops(stack, BUDGET, bill, stack.cli("remediate", "show", run["run_id"])),
+        *breach_hops(stack, BUDGET, bill, routed, stack.cli("remediate", "show", run["run_id"])),
         Hop("EC2 says they are stopped", stopped_at, "DescribeInstances"),
     ]
     times = [hop.at for hop in hops]
@@ -197,7 +208,12 @@ def show_timeline(screen: Screen, stack: Stack, bill: str, written_at: float, st
 
 
 def show_where_to_look(screen: Screen, stack: Stack, *, keeps: bool) -> None:
-    screen.step(7, "Where to look further" if keeps else "Where to look further (`make demo KEEP=1` leaves it running)")
+    screen.step(7, "Where to look further")
+    if not keeps:
+        # Its servers and its folder are gone in a moment: commands that name them would be of no use.
+        screen.say("`make demo KEEP=1` leaves all of it running, and says here what to open and to type: Prometheus and Alertmanager,")
+        screen.say("the metrics page, budgets and the breakdown of cost, the run of the playbook, its undo, and the kill switch.")
+        return
     (run,) = stack.finished_runs(PLAYBOOK)
     costwarden, config = Path(sys.executable).parent / "costwarden", f"--config {stack.config_file}"
     for line in (
@@ -224,9 +240,9 @@ def show_all(screen: Screen, stack: Stack, totals: dict[str, Decimal], *, keeps:
     }
     show_bills(screen, stack, totals)
     show_refusal(screen, stack, show_applications(screen, stack))
-    bill, written_at = show_breach(screen, stack)
-    stopped_at = show_action(screen, stack, fleet)
-    show_timeline(screen, stack, bill, written_at, stopped_at)
+    late = show_breach(screen, stack)
+    routed, stopped_at = show_action(screen, stack, fleet)
+    show_timeline(screen, stack, late, routed, stopped_at)
     show_where_to_look(screen, stack, keeps=keeps)
 
 
@@ -250,8 +266,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C")
     keeps: bool = parser.parse_args().keep
-    # A closed terminal and a polite kill end the parts as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # A closed terminal and a polite kill end the parts as Ctrl-C does, which a shell has us ignore where it starts us in the background.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     screen = Screen()
     if not os.access(TOOLS / "prometheus", os.X_OK):

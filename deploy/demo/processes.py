@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -47,14 +47,18 @@ def wait_for(what: str, probe: Callable[[], T], seconds: float) -> T:
     return answer
 
 
+# Below the range out of which Linux takes the ports of outgoing connections: one of those could take a port before its server does.
+# Every process has ports of its own, because nothing listens yet on those that another one has just been given.
+_PORTS = cycle(range(10_000 + os.getpid() % 97, 32_000, 97))
+
+
 def free_port() -> int:
-    """A loopback port that nothing listens on, from below the range out of which Linux takes the ports of outgoing connections."""
-    draw = random.SystemRandom()
-    while True:
-        port = draw.randrange(10_000, 32_000)
+    """A loopback port that nothing listens on, another one at each call (of the next 200)."""
+    for port in _PORTS:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("a cycle does not end")
 
 
 class Processes:
@@ -112,6 +116,14 @@ class Processes:
         process = self._running.pop(name)
         process.kill()
         process.wait()
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: it does nothing and answers nobody, though its sockets take connections."""
+        self._running[name].send_signal(signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen program go on."""
+        self._running[name].send_signal(signal.SIGCONT)
 
     def await_end(self, name: str) -> int:
         """Wait for a program that ends by itself; its exit code."""

@@ -64,7 +64,7 @@ class Stack:
     ) -> None:
         self.folder = folder
         self.processes = Processes(folder / "logs")
-        self.http = httpx.Client(trust_env=False, timeout=10)
+        self.http = httpx.Client(trust_env=False, timeout=60)
         self.costwarden = f"http://127.0.0.1:{free_port()}"
         self.prometheus = f"http://127.0.0.1:{free_port()}"
         self.alertmanagers = [f"http://127.0.0.1:{free_port()}" for _ in range(alertmanagers)]
@@ -239,7 +239,8 @@ class Stack:
 
     def log_entries(self) -> list[Document]:
         """What the server has logged; the configuration chooses JSON."""
-        lines = self.processes.log("costwarden").read_text(encoding="utf-8").splitlines()
+        # What stands after the last line break is a line that is being written.
+        *lines, _ = self.processes.log("costwarden").read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     # --- Prometheus and Alertmanager -------------------------------------------------------------------------------------------

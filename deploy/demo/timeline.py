@@ -1,6 +1,5 @@
 """From the bill to the stopped instance: when each hop happened, by the clock of the part that it happened in."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,21 +16,23 @@ class Hop(NamedTuple):
     told_by: str
 
 
-def breach_hops(stack: Stack, budget: str, part: str, run: dict[str, Any]) -> list[Hop]:
+def breach_hops(stack: Stack, budget: str, part: str, routed: dict[str, Any], run: dict[str, Any]) -> list[Hop]:
     """The hops of a cloud budget's breach by the bill `part`, which ended in `run` (as `costwarden remediate show` prints it).
 
-    Raises `LookupError` where a part knows nothing of it.
+    `routed` is the alert as Alertmanager had it when it was seen there first: Prometheus says it again every minute, and that is
+    its `updatedAt` then. Raises `LookupError` where a part knows nothing of it.
     """
     read = _one(f"log entry of {part}", [line for line in stack.log_entries() if (line["event"], line.get("part")) == ("part read", part)])
-    limit = _one(f"limit of {budget}", stack.query(f'cloud_budget_limit_usd{{budget="{budget}"}}')).value
+    # Over all the time: of the moment there is none where a scrape has just taken too long.
+    limit = _one(f"limit of {budget}", stack.query(f'max_over_time(cloud_budget_limit_usd{{budget="{budget}"}}[10m])')).value
     spent = stack.query(f'cloud_budget_spent_usd{{budget="{budget}"}}[10m]')
-    above = _one(f"sample of {budget} above its limit", [min(sample.at for sample in spent if sample.value > limit)])
-    firing = _of_budget(budget, stack.firing("BudgetExceededCritical"))
-    routed = _of_budget(budget, stack.routed("BudgetExceededCritical"))
+    above = _one(f"first sample of {budget} above its limit", [sample.at for sample in spent if sample.value > limit][:1])
+    alerts = stack.firing("BudgetExceededCritical")
+    firing = _one(f"alert of {budget}", [alert for alert in alerts if alert["labels"]["budget"] == budget])
     # Of `target`, which there is one of for each instance, the last counts.
     steps = {entry["step"]: _seconds(entry["at"]) for entry in run["journal"]}
     return [
-        Hop("bill read, its figures in force", _seconds(read["timestamp"]), "log, part read"),
+        Hop("bill read", _seconds(read["read_at"]), "log, part read"),
         Hop("spend above its limit is scraped", above, "Prometheus, sample"),
         Hop("alert pending and firing at once", _seconds(firing["activeAt"]), "Prometheus, activeAt"),
         Hop("alert arrives at Alertmanager", _seconds(routed["updatedAt"]), "Alertmanager, updatedAt"),
@@ -42,10 +43,6 @@ def breach_hops(stack: Stack, budget: str, part: str, run: dict[str, Any]) -> li
         Hop("script started with --apply", steps["script_started"], "journal, script_started"),
         Hop("last instance stopped", steps["target"], "journal, target"),
     ]
-
-
-def _of_budget(budget: str, alerts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    return _one(f"alert of {budget}", [alert for alert in alerts if alert["labels"]["budget"] == budget])
 
 
 def _one(what: str, found: list[T]) -> T:
