@@ -118,15 +118,25 @@ class AlertmanagerServer:
         }
         return str(json.loads(self._request("/api/v2/silences", json.dumps(silence).encode()))["silenceID"])
 
+    def end_silence(self, silence_id: str) -> None:
+        """Let a silence be over now."""
+        self._request(f"/api/v2/silence/{silence_id}", method="DELETE")
+
     def held_back(self) -> list[dict[str, str]]:
         """The labels of the alerts that others inhibit."""
         return [alert["labels"] for alert in json.loads(self._request("/api/v2/alerts")) if alert["status"]["inhibitedBy"]]
 
     def sent(self) -> int:
         """How many messages were sent, and are known to be, since it started."""
+        return self._counted("alertmanager_notification_latency_seconds_count")
+
+    def looks(self) -> int:
+        """How often it has looked up what was told last: for each receiver of a group that has alerts, at every `group_interval`."""
+        return self._counted("alertmanager_nflog_queries_total")
+
+    def _counted(self, family: str) -> int:
         page = self._request("/metrics").decode()
-        counts = [line for line in page.splitlines() if line.startswith("alertmanager_notification_latency_seconds_count")]
-        return sum(int(line.rpartition(" ")[2]) for line in counts)
+        return sum(int(float(line.rpartition(" ")[2])) for line in page.splitlines() if line.startswith(family))
 
     def _is_ready(self) -> bool:
         try:
@@ -135,8 +145,8 @@ class AlertmanagerServer:
             return False
         return True
 
-    def _request(self, path: str, body: bytes | None = None) -> bytes:
-        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
+    def _request(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 content: bytes = answer.read()

@@ -2,20 +2,20 @@
 
 import difflib
 import os
-import random
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from hypothesis import settings
 from postgresql_server import PostgresqlServer
 from spending import Spending
 
@@ -25,9 +25,17 @@ from costwarden.ledger import Ledger
 T = TypeVar("T")
 
 PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT / "deploy" / "demo"))
+
+from processes import free_port as find_port  # noqa: E402 (the path comes first)
+
 WRITE_GOLDEN = os.environ.get("COSTWARDEN_GOLDEN") == "write"
 SAMPLE_DATA = os.environ.get("COSTWARDEN_SAMPLE_DATA")
 SAMPLE_DATA_FOLDER = Path(SAMPLE_DATA) if SAMPLE_DATA else PROJECT.parent / "shared" / "data"
+
+# Hypothesis would fail an example that takes 200 ms: a busy machine is no fault.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
@@ -189,24 +197,8 @@ def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Gives a loopback port that nothing listens on, another one at each call.
-
-    From below the range out of which Linux takes the ports of outgoing connections: one of those could take it before the server does.
-    """
-    # Hypothesis seeds the shared generator alike in every worker.
-    draw = random.SystemRandom()
-
-    def find() -> int:
-        while True:
-            port = draw.randrange(10_000, 32_000)
-            with socket.socket() as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    continue
-                return port
-
-    return find
+    """Gives a loopback port that nothing listens on, another one at each call, and none that another worker is given."""
+    return find_port
 
 
 @pytest.fixture(scope="session")
@@ -222,6 +214,17 @@ def wait_until() -> Callable[..., object]:
         return answer
 
     return wait
+
+
+@pytest.fixture
+def today(wait_until: Callable[..., Any]) -> date:
+    """The day that it is in UTC, of which a minute is left: who asks for it again, a test or costwarden, has the same one."""
+
+    def found() -> date | None:
+        now = datetime.now(UTC)
+        return now.date() if (now + timedelta(minutes=1)).date() == now.date() else None
+
+    return cast("date", wait_until(found, 120))
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A real costwarden in a process of its own, and what its ledger says."""
 
-import os
-import signal
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -62,10 +60,10 @@ class Costwarden:
 
     def freeze(self) -> None:
         """Let it answer nobody, though it takes connections."""
-        os.kill(self._processes.pid("costwarden"), signal.SIGSTOP)
+        self._processes.freeze("costwarden")
 
     def thaw(self) -> None:
-        os.kill(self._processes.pid("costwarden"), signal.SIGCONT)
+        self._processes.thaw("costwarden")
 
     def stop(self) -> None:
         self._processes.__exit__()
@@ -88,7 +86,8 @@ class Costwarden:
         return {**budget, **{name.removesuffix("_usd"): round(Decimal(str(budget[name])) * 1_000_000) for name in amounts}}
 
     def usage(self, tenant_id: str) -> list[dict[str, Any]]:
-        """The tenant's usage events, out of the ledger's file."""
+        """The tenant's usage events, out of the ledger's file; of the same moment in the order in which they were written."""
         with closing(sqlite3.connect(f"file:{self.folder / 'ledger.db'}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute("SELECT * FROM usage WHERE tenant_id = ? ORDER BY timestamp", (tenant_id,))]
+            statement = "SELECT * FROM usage WHERE tenant_id = ? ORDER BY timestamp, usage_id"
+            return [dict(row) for row in connection.execute(statement, (tenant_id,))]

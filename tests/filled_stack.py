@@ -34,8 +34,10 @@ from bills import EUR_USD, PROVIDERS, _rows, write_bills  # noqa: E402 (the path
 from processes import wait_for  # noqa: E402
 from stack import AWS_CREDENTIALS, TOOLS, Stack, start_instances  # noqa: E402
 
-SECONDS = 120.0
+SECONDS = 240.0
 """Deadline of the filling, which takes 20 s on an idle machine."""
+OF_ONE_DAY = timedelta(minutes=4)
+"""What the filling and the looks at it have before the next day begins: figures are as of one."""
 
 EC2, S3 = "Amazon Elastic Compute Cloud - Compute", "Amazon Simple Storage Service"
 MEMBER_EC2, MEMBER_S3, MEMBER_S3_YESTERDAY = Decimal(40), Decimal(5), Decimal(65)
@@ -142,7 +144,10 @@ class FilledStack:
         self.stack = stack
         self.prometheus = stack.prometheus
         self.today = today
-        self.started_at = datetime.now(UTC)
+        self.at = datetime.now(UTC)
+        """The moment as of which Prometheus is asked: figures of an hour are as of it."""
+        self.called: list[tuple[datetime, Call]] = []
+        """When each of today's calls was made."""
         self.charges = charges
         """Every line of every bill, those of the cluster, which stand in the bill of AWS too, left out."""
 
@@ -256,7 +261,7 @@ def filled_stack(
 
     Raises `NotInTime` where something is not there by the deadline, and says what.
     """
-    today = datetime.now(UTC).date()
+    today = wait_for("the next day", _a_day_with_time, 2 * OF_ONE_DAY.total_seconds())
     openai = OpenaiAdmin()
     with (
         CostExplorer(today=today) as explorer,
@@ -276,10 +281,16 @@ def filled_stack(
         write_blocks(past, TOOLS / "promtool", stack.folder, stack.folder / "data" / "prometheus")
         with stack:
             filled = FilledStack(stack, today, charges)
-            _make_calls(stack)
+            filled.called += _make_calls(stack)
             stack.notify("finance-chat", {"alertname": "CloudCostSpike", "provider": "aws"}, "Daily cost of aws jumped")
             wait_for("the ends of two runs, and one that waits", lambda: _states(stack) == {"awaiting_approval": 1, "done": 2}, SECONDS)
             yield filled
+
+
+def _a_day_with_time() -> date | None:
+    """The day that it is in UTC, where it does not end under whoever asks."""
+    now = datetime.now(UTC)
+    return now.date() if (now + OF_ONE_DAY).date() == now.date() else None
 
 
 def _past(charges: list[Charge], today: date, instance: str) -> Past:
@@ -419,7 +430,10 @@ def _config(explorer: str, opencost: str, openai: str) -> dict[str, Any]:
     }
 
 
-def _make_calls(stack: Stack) -> None:
+def _make_calls(stack: Stack) -> list[tuple[datetime, Call]]:
+    """Make today's calls; when each of them was made."""
+    made = []
+
     def post(path: str, body: Mapping[str, Any]) -> httpx.Response:
         return stack.call("POST", f"/api/ai-budget/{path}", body, bearer="applications")
 
@@ -437,6 +451,7 @@ def _make_calls(stack: Stack) -> None:
         wish = {"estimated_input_tokens": call.input_tokens, "estimated_output_tokens": call.output_tokens}
         asked = post("check", names | wish).raise_for_status().json()
         used = {"input_tokens": call.input_tokens, "output_tokens": call.output_tokens, "cache_read_tokens": call.cached}
+        made.append((datetime.now(UTC), call))
         told = post("track", names | used | {"reservation_id": asked["reservation_id"]}).raise_for_status()
         assert Decimal(str(told.json()["cost_usd"])) == call.cost, told.text
     # At once: the playbook that suspends it is on its way.
@@ -445,3 +460,4 @@ def _make_calls(stack: Stack) -> None:
         wish = {"estimated_input_tokens": hooli.input_tokens, "estimated_output_tokens": hooli.output_tokens}
         refused = post("check", {"tenant_id": hooli.tenant_id, "provider": hooli.provider, "model": hooli.model, **wish})
         assert refused.json()["reason"] == "budget_exceeded", refused.text
+    return made

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ class WebServer(ThreadingHTTPServer):
     """Takes a storm of connections: beyond the five that usually wait in line, the others would try again a second later."""
 
     request_queue_size = 1024
+
+
+class SmtpServer(Controller):
+    """Hangs up on whoever is still connected when it ends: a connection that is left to the collector fails a test that comes later."""
+
+    def __init__(self, handler: object, port: int) -> None:
+        super().__init__(handler, hostname="127.0.0.1", port=port, ready_timeout=60)
+        self._sessions: list[SMTP] = []
+
+    def factory(self) -> SMTP:
+        self._sessions.append(super().factory())
+        return self._sessions[-1]
+
+    def stop(self, no_assert: bool = False) -> None:
+        self.loop.call_soon_threadsafe(self._hang_up)
+        super().stop(no_assert)
+
+    def _hang_up(self) -> None:
+        for session in self._sessions:
+            if session.transport is not None:
+                session.transport.abort()
 
 
 class Inboxes:
@@ -88,15 +110,18 @@ class Inboxes:
 
     def __enter__(self) -> Self:
         smtp_port, http_port = self._ports
-        http = self._ends.enter_context(WebServer(("127.0.0.1", http_port), self._handler()))
-        # It makes its event loop at once, and only what has started can be stopped.
-        smtp = Controller(self, hostname="127.0.0.1", port=smtp_port, ready_timeout=60)
-        smtp.start()
-        self._ends.callback(smtp.stop)
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        self._ends.callback(thread.join)
-        self._ends.callback(http.shutdown)
+        with ExitStack() as ends:
+            http = ends.enter_context(WebServer(("127.0.0.1", http_port), self._handler()))
+            # It makes its event loop at once, and only what has started can be stopped.
+            smtp = SmtpServer(self, smtp_port)
+            smtp.start()
+            ends.callback(smtp.stop)
+            thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            ends.callback(thread.join)
+            ends.callback(http.shutdown)
+            # Where one of them cannot begin, the other one ends.
+            self._ends = ends.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

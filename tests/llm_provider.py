@@ -6,7 +6,6 @@ The shapes are those of https://platform.openai.com/docs/api-reference and https
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -30,7 +29,8 @@ class Seen:
 class Knobs:
     """What goes wrong."""
 
-    latency_seconds: float = 0.0
+    holds_answers: bool = False
+    """Nothing is answered until `released`."""
     cut_after_bytes: int | None = None
     """The connection ends after so many bytes of the answer's body."""
     hold_after_events: int | None = None
@@ -92,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
         body: dict[str, Any] = json.loads(raw) if is_json and raw else {}
         knobs = self.owner.knobs
         self.owner.seen.append(Seen(self.path, self.headers, body))
-        time.sleep(knobs.latency_seconds)
+        if knobs.holds_answers:
+            knobs.released.wait()
         if knobs.fail_with:
             status = knobs.fail_with.pop(0)
             self._json(status, {"error": {"type": "server_error", "message": f"failing with {status}", "code": None, "param": None}})

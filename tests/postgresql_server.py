@@ -78,8 +78,8 @@ class PostgresqlServer:
             connection.execute(statement)
 
     def url(self, database: str) -> str:
-        """Where `database` is, as `database_url` has it."""
-        return f"postgresql://postgres@/{database}?host={self.folder}"
+        """Where `database` is, as `database_url` has it; who waits for a lock there waits as long as a busy machine may take."""
+        return f"postgresql://postgres@/{database}?host={self.folder}&options=-c%20lock_timeout%3D60s"
 
     def create(self, template: str = "template0") -> str:
         """The name of a new database, a copy of `template`."""

@@ -1,6 +1,7 @@
 """A provider on loopback: a small HTTP server that answers from the request, and that can be told to throttle, fail, hang or break off."""
 
 import json
+import sys
 import threading
 import time
 import urllib.error
@@ -59,6 +60,19 @@ def pass_on(request: Request, url: str) -> Answer:
         return Answer(answer.read(), answer.status, kept)
 
 
+class LoopbackServer(ThreadingHTTPServer):
+    """On a port of its own choice. It says nothing of a client that goes away in the middle: that would stand in what a command writes."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class StandIn:
     """`with StandIn(answer) as server: …`: `answer(request)` gives what the provider would; `server.url` is where it listens.
 
@@ -71,8 +85,7 @@ class StandIn:
         """All requests, those that met a fault included."""
         self._faults: deque[Callable[[BaseHTTPRequestHandler, Request], bool]] = deque()
         self._ended = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = LoopbackServer(self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     @property
@@ -102,7 +115,7 @@ class StandIn:
         """Never answer the next request, until the server ends."""
 
         def wait(handler: BaseHTTPRequestHandler, _: Request) -> bool:
-            self._ended.wait(60)
+            self._ended.wait()
             # Else this end would wait for another request, and the other one for its answer.
             handler.close_connection = True
             return True

@@ -1,8 +1,10 @@
 """What a refresh puts in force beside charges, who may read a source, what hangs, and how the past is read month by month."""
 
 import threading
+import time
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
@@ -219,12 +221,23 @@ def scheduled(spending):
         scheduler.stop()
 
 
-def test_a_source_that_hangs_is_given_up_closed_and_not_started_again_until_it_ends(scheduled, provider, spending, wait_until):
+@pytest.fixture
+def pass_time(monkeypatch):
+    """`pass_time(3600)`: has the clock that the scheduler measures a refresh by go on by so many seconds."""
+    passed = []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + sum(passed))
+    monkeypatch.setattr("costwarden.sync.scheduler.time", clock)
+    return passed.append
+
+
+def test_a_source_that_hangs_is_given_up_closed_and_not_started_again_until_it_ends(scheduled, provider, spending, pass_time, wait_until):
     let_go = threading.Event()
     provider.before_answer = lambda: let_go.wait(60)
-    scheduler, pauses = scheduled(lambda *_: provider.reading(), timeout_seconds=1)
+    scheduler, pauses = scheduled(lambda *_: provider.reading(), timeout_seconds=3600)
+    wait_until(lambda: provider.asked)
+    pass_time(3600)
     wait_until(lambda: pauses == [30])
-    assert spending.state("openai")["message"] == "did not end within 1 s (`timeout_seconds`) and was given up"
+    assert spending.state("openai")["message"] == "did not end within 3600 s (`timeout_seconds`) and was given up"
     assert provider.closed.is_set()
     scheduler.refresh_now("openai")
     wait_until(lambda: pauses == [30, 60])

@@ -57,7 +57,7 @@ def served(tmp_path: Path, free_port: Callable[[], int], wait_until: Callable[..
         )
     server = Served(path, port, process)
     try:
-        wait_until(server.is_ready, 30)
+        wait_until(server.is_ready, 120)
         yield server
     finally:
         process.kill()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,3 @@ def at() -> Callable[[str], int]:
 def at_micros() -> Callable[[str], int]:
     """As `at`, in microseconds."""
     return micros
-
-
-@pytest.fixture
-def today() -> date:
-    return datetime.now(UTC).date()

@@ -32,7 +32,7 @@ def test_a_group_that_finds_no_room_changes_nothing_and_the_next_one_goes_on(des
     async def crowd():
         busy, free = threading.Event(), threading.Event()
         holding = asyncio.create_task(desk.ledger.write_async(lambda _: (busy.set(), free.wait(60))))
-        await asyncio.to_thread(busy.wait, 10)
+        await asyncio.to_thread(busy.wait, 60)
         # Far more rows than the pages that are there can hold.
         group = [writer.step(desk.engine.reserve, desk.wish("0.01", event_id=f"e{number}" + "x" * 200)) for number in range(500)]
         group.append(writer.step(desk.engine.settle, desk.call("0.25", reservation_id=settling.reservation_id)))

@@ -358,7 +358,7 @@ def machine(database_url, desk_class):
         def every_connection_is_lost(self):
             with self.desk.ledger.read() as connection:
                 connection.exec_driver_sql(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                    "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 ).all()
             with capture_logs():

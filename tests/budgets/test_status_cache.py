@@ -181,11 +181,12 @@ class RealRedis:
     def start(self, *options: str) -> None:
         command = [REDIS_SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with suppress(redis.ConnectionError):
                 self.client().ping()
                 return
+            assert self.process.poll() is None, "redis-server has ended"
             assert time.monotonic() < deadline, "redis-server did not start"
             time.sleep(0.02)
 
@@ -218,7 +219,7 @@ def replica(truth: Truth, real_redis: RealRedis) -> Callable[..., Any]:
     """`async with replica() as cache`: a replica's cache, connected."""
 
     @asynccontextmanager
-    async def make(timeout_seconds: float = 2.0) -> Any:
+    async def make(timeout_seconds: float = 60) -> Any:
         settings = StatusCacheSettings(redis_url=f"redis://127.0.0.1:{real_redis.port}")
         cache = RedisStatusCache(settings, truth.clock, truth.count, timeout_seconds=timeout_seconds, retry_seconds=0.02)
         running = asyncio.ensure_future(cache.run())
@@ -238,7 +239,7 @@ def told(cache: RedisStatusCache) -> bool:
     return not cache._unsure("acme")
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
@@ -247,7 +248,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 async def kept(truth: Truth, cache: RedisStatusCache) -> int:
     """Ask until the answer comes from Redis."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         hits = truth.counts["hit"]
         figure = await truth.ask(cache)
@@ -259,7 +260,7 @@ async def kept(truth: Truth, cache: RedisStatusCache) -> int:
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             await scenario()
 
     asyncio.run(bounded())
@@ -322,7 +323,7 @@ def test_an_old_answer_that_arrives_after_a_change_elsewhere_is_never_given(trut
 
             def compute() -> Computed:
                 old = truth.compute("acme")
-                asyncio.run_coroutine_threadsafe(commit(), loop).result(20)
+                asyncio.run_coroutine_threadsafe(commit(), loop).result(60)
                 return old
 
             assert await reader.answer("acme", compute) in (b"0", b"3")
@@ -420,7 +421,7 @@ def test_a_redis_that_is_emptied_is_filled_again(truth, replica, real_redis):
 @pytest.mark.stack
 def test_nobody_waits_for_a_redis_that_hangs(truth, replica, real_redis):
     async def scenario() -> None:
-        async with replica(timeout_seconds=0.025) as cache:
+        async with replica(timeout_seconds=0.3) as cache:
             await truth.ask(cache)
             real_redis.freeze()
             try:
@@ -428,11 +429,11 @@ def test_nobody_waits_for_a_redis_that_hangs(truth, replica, real_redis):
                 await asyncio.gather(*(truth.ask(cache, f"tenant {number}") for number in range(100)))
                 for _ in range(100):
                     await truth.ask(cache)
-                # 200 answers: the first hundred wait together, for 25 ms twice at most; the others do not wait.
+                # 200 answers: the first hundred wait together, for 0.3 s twice at most; the others do not wait, else they took 100 × 0.3 s.
                 waited = time.monotonic() - began
             finally:
                 real_redis.thaw()
-            assert waited < 1.5
+            assert waited < 15
             assert truth.counts["error"] >= 1
             figure = truth.change(cache)
             assert await truth.ask(cache) == figure
@@ -491,7 +492,7 @@ def test_a_password_is_given_and_a_wrong_one_leaves_the_cache_out(truth, real_re
         real_redis.client().config_set("requirepass", "open sesame")
         settings = StatusCacheSettings(redis_url=f"redis://127.0.0.1:{real_redis.port}")
         for password, connected in (("open sesame", True), ("wrong", False)):
-            cache = RedisStatusCache(settings, truth.clock, truth.count, password=password, timeout_seconds=2, retry_seconds=0.02)
+            cache = RedisStatusCache(settings, truth.clock, truth.count, password=password, timeout_seconds=60, retry_seconds=0.02)
             running = asyncio.ensure_future(cache.run())
             await until(lambda cache=cache: told(cache) or truth.counts["error"] > 1)
             assert told(cache) == connected

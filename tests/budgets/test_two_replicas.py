@@ -215,7 +215,7 @@ class Saboteur:
             def watched(*arguments, **more):
                 if self.left == 0:
                     with desk.ledger.read() as other:
-                        other.exec_driver_sql("SELECT pg_terminate_backend(%s, 10000)", (raw.info.backend_pid,))
+                        other.exec_driver_sql("SELECT pg_terminate_backend(%s, 60000)", (raw.info.backend_pid,))
                 if self.left is not None:
                     self.left -= 1
                 return cursor(*arguments, **more)
@@ -363,7 +363,7 @@ def test_engines_that_lock_overlapping_budgets_in_any_order_all_get_through(desk
         asyncio.run(clients())
 
     for spending in [pool.submit(spend, number) for number in range(4)]:
-        spending.result(timeout=100)
+        spending.result(timeout=240)
     assert [replica.ledger.writer.write_errors for replica in replicas] == [0] * 4
     with desk.ledger.read() as connection:
         read = connection.exec_driver_sql

@@ -72,7 +72,8 @@ def test_headers_and_body_of_an_answer_leave_in_one_piece(connection):
         assert read(connection, 47) == b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nan answer"
     # tcpi_data_segs_in of struct tcp_info in linux/tcp.h: 8 bytes, 24 u32, 4 u64 and 4 u32 before it.
     (segments,) = struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 8 + 24 * 4 + 4 * 8 + 4 * 4)
-    assert segments == 10
+    # Ten answers; headers and body apart, there would be twenty. A busy machine may send one again.
+    assert 10 <= segments < 20
 
 
 def test_requests_of_one_connection_are_answered_in_their_order(connection):

@@ -54,9 +54,10 @@ def tenant(costwarden: Costwarden) -> str:
 
 @pytest.fixture
 def make_budget(costwarden: Costwarden) -> Iterator[Callable[..., Budget]]:
-    """`make_budget(**options)` gives a client of the shared server; all are closed at the end."""
+    """`make_budget(**options)` gives a client of the shared server, which a busy machine may hold up; all are closed at the end."""
+    patient = {"url": costwarden.url, "timeout_seconds": 60.0, "close_seconds": 60.0}
     with ExitStack() as budgets:
-        yield lambda **options: budgets.enter_context(Budget(**{"url": costwarden.url, "close_seconds": 5.0, **options}))
+        yield lambda **options: budgets.enter_context(Budget(**{**patient, **options}))
 
 
 @pytest.fixture

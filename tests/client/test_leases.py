@@ -94,7 +94,7 @@ def test_a_call_of_unknown_size_is_taken_for_what_the_server_takes_it_for(
     budget = make_budget(tenant_id=tenant, lease_usd="0.1")
     with sdk(budget, provider) as client:
         first_slice(budget, client, wait_until, model="plain-new")
-        provider.knobs.latency_seconds = 1
+        provider.knobs.holds_answers = True
         with pytest.raises(openai.APITimeoutError):
             client.responses.create(model="plain-new", input="go on", previous_response_id="resp_1", timeout=0.2)
     (failure,) = [event for event in costwarden.usage(tenant) if not event["success"]]
@@ -120,7 +120,7 @@ def test_a_timeout_of_a_leased_call_costs_its_estimate(
     budget = make_budget(tenant_id=tenant, lease_usd="0.1")
     with sdk(budget, provider) as client:
         made = first_slice(budget, client, wait_until)
-        provider.knobs.latency_seconds = 1
+        provider.knobs.holds_answers = True
         with pytest.raises(openai.APITimeoutError):
             call(client, max_tokens=1000, timeout=0.2)
     (failure,) = [event for event in costwarden.usage(tenant) if not event["success"]]
@@ -136,8 +136,9 @@ def test_an_idle_slice_is_given_back(
 ) -> None:
     budget = make_budget(tenant_id=tenant, lease_usd="0.1", lease_idle_seconds=0.2)
     with sdk(budget, provider) as client:
-        call(client)
-        wait_until(lambda: budget.counts.pending == 0 and costwarden.budget(tenant)["reserved"] == 0)
+        first_slice(budget, client, wait_until)
+        # Before the 30 s that it would take by itself.
+        wait_until(lambda: budget.counts.pending == 0 and costwarden.budget(tenant)["reserved"] == 0, 25)
 
 
 class Clock:

@@ -222,7 +222,7 @@ def test_an_answer_that_breaks_off_in_the_middle_stays_reserved(
 def test_a_timeout_stays_reserved_for_the_provider_may_bill_it(
     budget: Budget, provider: Provider, costwarden: Costwarden, tenant: str
 ) -> None:
-    provider.knobs.latency_seconds = 1
+    provider.knobs.holds_answers = True
     with sdk(budget, provider, max_retries=0, timeout=0.2) as client, pytest.raises(openai.APITimeoutError):
         client.chat.completions.create(model="plain", messages=THREE_WORDS, max_tokens=1000)
     spent, reserved, _ = amounts(costwarden.budget(tenant))
@@ -454,7 +454,7 @@ def test_a_forked_child_settles_its_own_calls_and_not_those_of_its_parent(costwa
 import os, sys, openai
 from costwarden.client import Budget, http_client
 url, provider, tenant = sys.argv[1:]
-budget = Budget(url=url, tenant_id=tenant, lease_usd="0.01")
+budget = Budget(url=url, tenant_id=tenant, lease_usd="0.01", timeout_seconds=60, close_seconds=60)
 def call():
     with openai.OpenAI(api_key="none", base_url=provider + "/v1", http_client=http_client(budget=budget, provider="openai")) as client:
         client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "one two three"}], max_tokens=7)

@@ -62,14 +62,18 @@ def test_the_two_lines_of_the_readme_are_true(
     assert block is not None
     lines = block[1].replace('"acme"', repr(tenant))
     assert len([line for line in lines.splitlines() if line]) == 2
-    # All that the reader has and we have not: the service at its own port, and OpenAI itself.
-    lines = lines.replace("http_client(tenant_id", f"http_client(url={costwarden.url!r}, provider='openai', tenant_id")
+    # All that the reader has and we have not: the service at its own port, time of its own, and OpenAI itself.
+    ours = f"url={costwarden.url!r}, timeout_seconds=60, close_seconds=60, provider='openai'"
+    lines = lines.replace("http_client(tenant_id", f"http_client({ours}, tenant_id")
+    monkeypatch.setattr(client_http, "_shared", shared := {})
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
     names: dict[str, Any] = {"openai": openai}
     exec(lines, names)
     with names["client"] as client:
         client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "one two"}], max_tokens=3)
+    (budget,) = shared.values()
+    budget.close()
     assert [(event["feature"], event["output_tokens"]) for event in costwarden.usage(tenant)] == [("summaries", 3)]
 
 

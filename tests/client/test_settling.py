@@ -160,7 +160,7 @@ def test_after_its_end_a_budget_admits_nothing_and_still_hears_of_the_calls_unde
     with pytest.raises(BudgetUnavailable, match="closed"):
         budget.admit(call)
     under_way.settle_estimate()
-    assert budget.flush(5)
+    assert budget.flush()
     budget.close()
     assert costwarden.budget(tenant)["current_usage"] == 2
 

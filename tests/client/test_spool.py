@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def test_a_line_for_nobody_is_dropped_and_what_is_behind_it_is_delivered(tmp_pat
         spool.append(record(2))
     server = Answers({})
     delivery = Delivery(server, 10, tmp_path, lambda: None, lambda: None)
-    assert delivery.flush(5)
+    assert delivery.flush(60)
     delivery.close()
     assert (server.taken, delivery.refused) == (["e2"], 1)
     assert "../../x" in caplog.text
@@ -136,9 +138,36 @@ def test_a_settlement_that_is_not_taken_holds_up_none_behind_it(status: int, ref
     wait_until(lambda: len(server.taken) == 2)
     wait_until(lambda: (delivery.refused, delivery.pending) == (refused, 1 - refused))
     server.statuses.clear()
-    assert delivery.flush(5)
+    assert delivery.flush(60)
     delivery.close()
     assert sorted(server.taken) == (["e2", "e3"] if refused else ["e1", "e2", "e3"])
+
+
+def test_whoever_waits_for_a_delivery_that_is_about_to_fail_does_not_wait_for_the_pause_after_it(
+    wait_until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("costwarden.client.delivery.RETRY_SECONDS", (3600.0, 3600.0))
+    begun, waited_for = threading.Event(), threading.Event()
+
+    class FailsOnce(Answers):
+        def tell(self, path: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes]:
+            if begun.is_set():
+                return super().tell(path, body, timeout_seconds)
+            begun.set()
+            assert waited_for.wait(60)
+            return 503, b"{}"
+
+    server = FailsOnce({})
+    delivery = Delivery(server, 10, None, lambda: None, lambda: None)
+    delivery.put("track", {"event_id": "e1"})
+    assert begun.wait(60)
+    with ThreadPoolExecutor(1) as pool:
+        flushed = pool.submit(delivery.flush, 60)
+        wait_until(lambda: delivery._flushing == 1)
+        waited_for.set()
+        assert flushed.result(120)
+    delivery.close()
+    assert server.taken == ["e1"]
 
 
 def sdk(budget: Budget, provider: Provider) -> openai.OpenAI:
@@ -152,23 +181,26 @@ def call(client: openai.OpenAI, max_tokens: int = 7) -> None:
 
 @pytest.mark.stack
 def test_calls_that_were_settled_while_the_service_was_down_are_delivered_once_when_it_is_back(
-    own_costwarden: Costwarden, provider: Provider
+    own_costwarden: Costwarden, provider: Provider, wait_until: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     own_costwarden.set_budget("acme", 1)
     provider.knobs.hold_after_events = 0
-    with Budget(url=own_costwarden.url, tenant_id="acme", close_seconds=0.1) as budget, sdk(budget, provider) as client:
+    options: dict[str, Any] = {"url": own_costwarden.url, "tenant_id": "acme", "timeout_seconds": 60, "close_seconds": 0.1}
+    with Budget(**options) as budget, sdk(budget, provider) as client:
         stream = client.chat.completions.create(model="plain", messages=MESSAGES, max_tokens=7, stream=True)
         own_costwarden.kill()
         provider.knobs.released.set()
         assert len(list(stream)) == 8
         assert not budget.flush(0.1)
+        # By then it has lost the connection that it had kept; over that one the next check might seem to have been asked.
+        wait_until(lambda: "cannot be told what calls used" in caplog.text)
         with pytest.raises(openai.InternalServerError, match="cannot be reached") as caught:
             call(client)
         assert caught.value.status_code == 503
         assert len(provider.seen) == 1
         assert budget.counts.pending == 1
         own_costwarden.start()
-        assert budget.flush(10)
+        assert budget.flush(60)
         assert budget.counts.delivered == 1
     state = own_costwarden.budget("acme")
     assert (state["current_usage"], state["reserved"]) == (10, 0)
@@ -187,7 +219,7 @@ def test_open_mode_lets_calls_pass_and_meters_them_later(own_costwarden: Costwar
         assert (counts.unchecked, counts.pending, counts.dropped) == (5, 3, 2)
     own_costwarden.start()
     with Budget(**options, spool_folder=tmp_path / "spool") as budget:
-        assert budget.flush(10)
+        assert budget.flush(60)
     assert own_costwarden.budget("acme")["current_usage"] == 3 * 10
     assert list((tmp_path / "spool").iterdir()) == []
 
@@ -196,7 +228,8 @@ def test_open_mode_lets_calls_pass_and_meters_them_later(own_costwarden: Costwar
 def test_a_full_spool_refuses_calls_where_the_budget_is_closed(own_costwarden: Costwarden, provider: Provider) -> None:
     own_costwarden.set_budget("acme", 1)
     provider.knobs.hold_after_events = 0
-    with Budget(url=own_costwarden.url, tenant_id="acme", spool_size=1, close_seconds=0.1) as budget, sdk(budget, provider) as client:
+    options: dict[str, Any] = {"url": own_costwarden.url, "tenant_id": "acme", "timeout_seconds": 60, "close_seconds": 0.1}
+    with Budget(**options, spool_size=1) as budget, sdk(budget, provider) as client:
         stream = client.chat.completions.create(model="plain", messages=MESSAGES, max_tokens=7, stream=True)
         own_costwarden.kill()
         provider.knobs.released.set()
@@ -216,7 +249,7 @@ def test_a_slow_service_is_unavailable_and_what_it_may_have_set_aside_is_given_b
         with pytest.raises(openai.InternalServerError, match=r"no answer within 0\.3 s; the call was not made"):
             call(client)
         own_costwarden.thaw()
-        assert budget.flush(10)
+        assert budget.flush(60)
         wait_until(lambda: own_costwarden.budget("acme")["reserved"] == 0)
     assert provider.seen == []
 
@@ -225,7 +258,7 @@ PROGRAM = """
 import os, sys, openai
 from costwarden.client import Budget, http_client
 url, provider, spool = sys.argv[1:]
-budget = Budget(url=url, tenant_id="acme", on_unavailable="allow", spool_folder=spool)
+budget = Budget(url=url, tenant_id="acme", on_unavailable="allow", spool_folder=spool, timeout_seconds=60, close_seconds=60)
 client = openai.OpenAI(api_key="none", base_url=provider + "/v1", http_client=http_client(budget=budget, provider="openai"))
 for _ in range(3):
     client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "one two three"}], max_tokens=7)
@@ -251,7 +284,7 @@ def test_settlements_survive_a_killed_process_and_the_next_one_delivers_them_onc
     own_costwarden.start()
     for _ in range(2):
         with Budget(url=own_costwarden.url, tenant_id="acme", spool_folder=tmp_path) as budget:
-            assert budget.flush(10)
+            assert budget.flush(60)
     assert [event["output_tokens"] for event in own_costwarden.usage("acme")] == [7, 7, 7]
     assert own_costwarden.budget("acme")["current_usage"] == 3 * 10
 

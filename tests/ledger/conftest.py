@@ -88,9 +88,8 @@ def record(ledger: Ledger) -> Callable[..., None]:
 @pytest.fixture
 def second(ledger: Ledger, request: pytest.FixtureRequest) -> Iterator[Ledger]:
     """Another replica on the same PostgreSQL."""
-    request.getfixturevalue("postgresql")
-    url = ledger._database.engine.url.set(drivername="postgresql")
-    other = Ledger(url.render_as_string(hide_password=False))
+    postgresql = request.getfixturevalue("postgresql")
+    other = Ledger(postgresql.url(ledger._database.engine.url.database))
     yield other
     other.close()
 
@@ -117,7 +116,7 @@ class Beside:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self.answer.result(30)
+        self.answer.result(60)
         self._pool.shutdown()
 
 

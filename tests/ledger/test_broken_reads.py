@@ -17,7 +17,7 @@ def test_a_connection_that_breaks_in_the_middle_of_a_read_is_a_ledger_that_canno
 def test_a_connection_that_breaks_after_the_last_row_has_read_everything(ledger):
     with ledger.read() as connection, ledger.read() as other:
         process = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        other.exec_driver_sql(f"SELECT pg_terminate_backend({process}, 5000)")
+        other.exec_driver_sql(f"SELECT pg_terminate_backend({process}, 60000)")
     with ledger.read() as connection:
         assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
 

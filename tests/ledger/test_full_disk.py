@@ -33,10 +33,10 @@ def entries(ledger):
 def test_the_whole_group_is_refused_and_the_next_one_finds_room(ledger, wait_until):
     ledger.write(append("before"))
     ledger.write(fill)
-    free = threading.Event()
+    busy, free = threading.Event(), threading.Event()
     with ThreadPoolExecutor() as callers:
-        callers.submit(ledger.write, lambda _: free.wait(60))
-        wait_until(lambda: len(ledger.writer._waiting) == 0)
+        callers.submit(ledger.write, lambda _: (busy.set(), free.wait(60)))
+        assert busy.wait(60)
         answers = []
         for position, text in enumerate(("small", LARGE, "small"), 1):
             answers.append(callers.submit(ledger.write, append(text)))
@@ -85,7 +85,7 @@ def test_a_file_that_the_system_lets_grow_no_further_is_told_and_recovers(databa
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(project / "exporter")},
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert child.stdout.splitlines()[-1:] == ["3 False ['before', 'after'] ok"], child.stderr

@@ -460,7 +460,7 @@ def terminate(ledger, wait_until):
     """Ends the writer's session, as a restart of the server does; returns when it is gone."""
     with ledger.read() as connection:
         pid = ledger.writer._transactions._connection.connection.driver_connection.info.backend_pid
-        assert connection.exec_driver_sql("SELECT pg_terminate_backend(%s, 10000)", (pid,)).scalar_one()
+        assert connection.exec_driver_sql("SELECT pg_terminate_backend(%s, 60000)", (pid,)).scalar_one()
 
 
 @on_postgresql

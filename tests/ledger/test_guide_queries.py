@@ -179,11 +179,13 @@ def test_a_budget_of_nothing_is_spent_and_shows_no_limit_to_divide_by(ledger):
 def test_a_month_that_is_over_counts_no_more_and_one_not_begun_not_yet(ledger):
     budget(ledger, "acme", limit=USD, spent=USD, start=NOW - 40 * DAY, end=NOW - 9 * DAY)
     budget(ledger, "early", limit=USD, spent=USD, start=NOW + 9 * DAY, end=NOW + 40 * DAY)
-    found = budgets_of(ledger)
+    asked = "SELECT *, now() AS asked_at FROM ai_token_budgets"
+    found = {(row["tenant_id"], row["model"]): row for row in run(ledger, asked)}
     assert [found[name, ""]["current_usage_usd"] for name in ("acme", "early")] == [0, 0]
     assert [found[name, ""]["hard_limit_reached"] for name in ("acme", "early")] == [False, False]
     # Of a month in which nothing happened yet only the database's own time zone is known.
-    following = (NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + 32 * DAY).replace(day=1)
+    asked_at = found["acme", ""]["asked_at"].astimezone(UTC)
+    following = (asked_at.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + 32 * DAY).replace(day=1)
     assert found["acme", ""]["reset_date"] == following
 
 

@@ -78,7 +78,7 @@ def test_replicas_that_make_them_at_once_make_each_once(ledger, second):
         return make(one)
 
     with ThreadPoolExecutor(2) as pool:
-        made = [future.result(30) for future in [pool.submit(at_once, ledger), pool.submit(at_once, second)]]
+        made = [future.result(60) for future in [pool.submit(at_once, ledger), pool.submit(at_once, second)]]
     assert sorted(made) == [[], AROUND]
 
 

@@ -175,7 +175,7 @@ def test_sql_by_hand_waits_for_the_groups_and_they_for_it(ledger, second, beside
             changed = pool.submit(ledger.write, lambda connection: connection.exec_driver_sql(by_hand))
             waiting(second, 1)
             assert not changed.done()
-        changed.result(10)
+        changed.result(60)
 
 
 def test_changes_come_in_the_order_of_commits(ledger, second, beside, waiting):
@@ -187,7 +187,7 @@ def test_changes_come_in_the_order_of_commits(ledger, second, beside, waiting):
             waiting(second, 1)
             with ledger.read() as connection:
                 assert newest_change(connection) == newest
-        late.result(10)
+        late.result(60)
     with ledger.read() as connection:
         assert sorted(changes_since(connection, newest)) == [("budget", BUDGET.budget), ("tenant", "acme")]
     assert ledger.write(lambda connection: resume_tenant(connection, "acme"))

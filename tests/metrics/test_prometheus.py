@@ -9,6 +9,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from stand_in import LoopbackServer
 
 from costwarden.metrics.catalogue import FAMILIES
 from costwarden.metrics.negotiation import OPENMETRICS_TYPE, TEXT_TYPE
@@ -54,7 +55,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(page):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = LoopbackServer(_Handler)
     server.page, server.requests = page, []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -110,10 +111,11 @@ def test_prometheus_reads_what_was_put_in(tools, tmp_path, free_port, wait_until
     page = page_of(collector(**{family.name: list(series.items())}, **others))
     port = free_port()
     with serving(page) as server, scraping(tools, tmp_path, port, f"127.0.0.1:{server.server_port}", options):
-        wait_until(lambda: query(port, "up == 1"), seconds=30)
-        found = query(port, family.name)
+        wait_until(lambda: query(port, "up == 1"))
+        # A scrape that comes too late ends the series: what was read before counts.
+        found = query(port, f"last_over_time({family.name}[1h])")
         assert {(result["metric"]["provider"], result["metric"]["model"]): float(result["value"][1]) for result in found} == series
-        assert {result["metric"]["__name__"] for result in query(port, '{job="page"} == 12.5')} == set(others)
+        assert {result["metric"]["__name__"] for result in query(port, 'last_over_time({job="page"}[1h]) == 12.5')} == set(others)
         _, encoding, headers = server.requests[0]
     assert encoding == "gzip"
     assert headers[b"content-type"].decode() == media_type

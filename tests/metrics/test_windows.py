@@ -126,7 +126,7 @@ events = st.lists(st.tuples(offsets, st.sampled_from(["acme", "globex"]), st.int
 steps = st.one_of(st.integers(0, 10), st.integers(0, 3 * HOUR), st.integers(0, 8 * DAY), st.just(HOUR), st.integers(-5, -1))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(steps, events), max_size=8))
 def test_the_windows_equal_a_sum_over_all_history_at_every_moment(script):
     with history() as (record, connection):
@@ -150,7 +150,7 @@ def month_of(events, now, zone):
     return sum(cost for timestamp, _, cost in events if month(timestamp) == month(now))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 20 * DAY), events), max_size=8), st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]))
 def test_the_month_equals_a_sum_over_all_history_at_every_moment(script, zone_name):
     zone = ZoneInfo(zone_name)

@@ -58,7 +58,7 @@ def now() -> int:
 
 
 class Scene:
-    """A ledger and its notifier, which tries again within a tenth of a second."""
+    """A ledger and its notifier, which tries again within a tenth of a second, and has a minute for each attempt."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.ledger = ledger
@@ -71,7 +71,7 @@ class Scene:
         for name, url in urls.items():
             (self.folder / f"{name}.url").write_text(url)
         receivers = [{"name": name, "url": {"file": str(self.folder / f"{name}.url")}} for name in urls]
-        waits = {"attempts": 3, "first_wait_seconds": 0.1, "longest_wait_seconds": 0.2, "timeout_seconds": 2}
+        waits = {"attempts": 3, "first_wait_seconds": 0.1, "longest_wait_seconds": 0.2, "timeout_seconds": 60}
         self.settings = NotifierSettings.model_validate({"receivers": receivers, "retry": {**waits, **retry}})
 
     def receive(self, receiver: str, body: dict[str, Any], at: int = 0) -> tuple[int, bool]:

@@ -1,6 +1,5 @@
 """`/api/notifications` of a real server: who may ask for what, what is answered, and that nothing waits for a delivery."""
 
-import os
 import time
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def start(tmp_path, free_port):
             for role in ("alertmanager", "viewer", "operator", "admin")
         ]
         receivers = [{"name": name, "url": {"file": str(tmp_path / f"{name}.url")}} for name in urls]
-        retry = {"first_wait_seconds": 0.1, "longest_wait_seconds": 0.2, "timeout_seconds": 2, "attempts": 3, **retry}
+        retry = {"first_wait_seconds": 0.1, "longest_wait_seconds": 0.2, "timeout_seconds": 60, "attempts": 3, **retry}
         notifier = {"receivers": receivers, "retry": retry}
         server = Costwarden(tmp_path / "server", free_port(), auth={"tokens": tokens}, notifier=notifier)
         started.append(server)
@@ -77,7 +76,7 @@ def test_from_webhook_to_delivery_with_journal_metrics_and_retry(start, service,
     wait_until(lambda: series()['costwarden_notifications_total{receiver="hook",outcome="delivered"}'] == 1)
     found = series()
     success = found.pop('costwarden_notification_last_success_timestamp_seconds{receiver="hook"}')
-    assert abs(success - time.time()) < 60
+    assert abs(success - time.time()) < 600
     assert found == {
         'costwarden_notifications_total{receiver="hook",outcome="delivered"}': 1,
         'costwarden_notifications_total{receiver="hook",outcome="failed"}': 1,
@@ -96,15 +95,12 @@ def test_the_answer_does_not_wait_for_the_receiver(start, json_to, webhook):
     with StandIn(lambda _: Answer(b"ok")) as slow:
         for _ in range(50):
             slow.hang()
-        server = start({"hook": json_to(slow)})
-        seconds = []
-        with httpx.Client(base_url=server.url, trust_env=False, headers={"authorization": "Bearer alertmanager-token"}) as client:
-            for number in range(30):
-                begun = time.perf_counter()
-                assert client.post("/api/notifications/hook", json=webhook({"fingerprint": str(number)})).status_code == 202
-                seconds.append(time.perf_counter() - begun)
-        # Milliseconds; on two cores that others use too, a busy moment may cost a few more. The receiver would take 2 s.
-        assert sorted(seconds)[15] < 0.2
+        # It would have ten minutes for each of them, and answers none.
+        server = start({"hook": json_to(slow)}, timeout_seconds=600)
+        for number in range(30):
+            answer = ask(server, "POST", "/api/notifications/hook", "alertmanager", json=webhook({"fingerprint": str(number)}))
+            assert answer.status_code == 202
+        assert [found["state"] for found in page(server)["notifications"]] == ["queued"] * 30
 
 
 def test_what_is_no_webhook_or_for_nobody_is_refused(start, service, json_to, webhook):
@@ -180,7 +176,8 @@ def test_a_reload_adds_a_receiver_and_one_with_a_wrong_url_changes_nothing(start
 def test_kill_9_between_sending_and_noting_it_delivers_again_and_loses_nothing(start, webhook, json_to, wait_until):
     with StandIn(lambda _: Answer(b"ok")) as slow:
         slow.hang()
-        server = start({"hook": json_to(slow)}, timeout_seconds=2)
+        # Killed within these seconds, and sent again after them.
+        server = start({"hook": json_to(slow)}, timeout_seconds=10)
         for number in range(3):
             assert (
                 ask(server, "POST", "/api/notifications/hook", "alertmanager", json=webhook({"fingerprint": str(number)})).status_code
@@ -197,8 +194,7 @@ def test_kill_9_between_sending_and_noting_it_delivers_again_and_loses_nothing(s
         assert len(slow.requests) == 4
 
 
-def test_the_log_of_a_server_has_no_secret_at_any_level(start, service, json_to, webhook, wait_until, tmp_path):
-    os.environ.pop("REQUESTS_CA_BUNDLE", None)
+def test_the_log_of_a_server_has_no_secret_at_any_level(start, service, json_to, webhook, wait_until):
     server = start({"hook": json_to(service, "s3cr3tpath")})
     config = server.folder / "costwarden.yaml"
     config.write_text(config.read_text().replace("level: warning", "level: debug"))
@@ -207,9 +203,11 @@ def test_the_log_of_a_server_has_no_secret_at_any_level(start, service, json_to,
     service.fail(500)
     ask(server, "POST", "/api/notifications/hook", "alertmanager", json=webhook())
     wait_until(lambda: page(server, state="delivered")["notifications"])
-    log = (server.folder / "logs" / "costwarden.log").read_text()
-    assert "a delivery has failed and is tried again" in log
-    assert "s3cr3tpath" not in log
+    log = server.folder / "logs" / "costwarden.log"
+    wait_until(lambda: "a delivery has failed and is tried again" in log.read_text())
+    # All that it had to say of it has been written when it has ended.
+    server.stop()
+    assert "s3cr3tpath" not in log.read_text()
 
 
 def test_a_group_of_which_the_firing_alerts_were_left_out_still_says_that_it_fires(start, service, json_to, webhook, told, wait_until):

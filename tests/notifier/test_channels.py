@@ -3,7 +3,6 @@
 import email
 import logging
 import ssl
-import warnings
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import ip_address
@@ -11,12 +10,12 @@ from urllib.parse import parse_qs
 
 import apprise
 import pytest
-from aiosmtpd.controller import Controller
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from inboxes import SmtpServer
 from stand_in import Answer, StandIn
 
 from costwarden.notifier.channels import ChannelError, open_channel
@@ -50,7 +49,7 @@ def test_slack_gets_its_own_markup_with_nothing_of_it_from_labels(plugins, servi
     plugins("slack", webhook_url=f"{service.url}/services")
     channel = open_channel(SLACK)
     assert (channel.service, channel.takes.markup) == ("Slack", "markdown")
-    assert channel.send(TEXT, seconds=5) == ""
+    assert channel.send(TEXT, seconds=60) == ""
     (request,) = service.requests
     assert request.path == "/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
     body = request.json()
@@ -71,7 +70,7 @@ def test_twilio_gets_one_segment(plugins, service):
     plugins("twilio", notify_sms_url=f"{service.url}/2010-04-01/Accounts/{{sid}}/Messages.json")
     channel = open_channel(TWILIO)
     assert (channel.service, channel.takes.body_limit) == ("Twilio", 160)
-    assert channel.send(TEXT, seconds=5) == ""
+    assert channel.send(TEXT, seconds=60) == ""
     (request,) = service.requests
     assert request.path == f"/2010-04-01/Accounts/AC{'a' * 32}/Messages.json"
     assert parse_qs(request.body.decode()) == {
@@ -83,7 +82,7 @@ def test_twilio_gets_one_segment(plugins, service):
 
 def test_sendgrid_gets_html(plugins, service):
     plugins("sendgrid", notify_url=f"{service.url}/v3/mail/send")
-    assert open_channel(SENDGRID).send(TEXT, seconds=5) == ""
+    assert open_channel(SENDGRID).send(TEXT, seconds=60) == ""
     (request,) = service.requests
     assert (request.path, request.headers["authorization"]) == ("/v3/mail/send", "Bearer abcdefghijklmnop")
     body = request.json()
@@ -130,7 +129,7 @@ def test_teams_gets_an_adaptive_card_through_its_workflow(secure_service, certif
     address = secure_service.url.removeprefix("http://")
     channel = open_channel(f"workflows://{address}/{'a' * 32}/{'b' * 43}")
     assert channel.takes.body_limit == 1000
-    assert channel.send(TEXT, seconds=5) == ""
+    assert channel.send(TEXT, seconds=60) == ""
     (request,) = secure_service.requests
     assert request.path == f"/workflows/{'a' * 32}/triggers/manual/paths/invoke"
     card = request.json()["attachments"][0]
@@ -142,7 +141,7 @@ def test_teams_gets_an_adaptive_card_through_its_workflow(secure_service, certif
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(secure_service):
     address = secure_service.url.removeprefix("http://")
-    why = open_channel(f"workflows://{address}/{'a' * 32}/{'b' * 43}").send(TEXT, seconds=5)
+    why = open_channel(f"workflows://{address}/{'a' * 32}/{'b' * 43}").send(TEXT, seconds=60)
     assert why == "A Connection error occurred sending Workflows notification. certificate verify failed"
     assert secure_service.requests == []
 
@@ -164,17 +163,15 @@ class Mailbox:
 @pytest.fixture
 def mailbox(free_port):
     kept = Mailbox()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        controller = Controller(kept, hostname="127.0.0.1", port=free_port())
-        controller.start()
-    kept.url = f"mailto://127.0.0.1:{controller.port}?to=lead@example.com&from=costwarden@example.com"
+    server = SmtpServer(kept, free_port())
+    server.start()
+    kept.url = f"mailto://127.0.0.1:{server.port}?to=lead@example.com&from=costwarden@example.com"
     yield kept
-    controller.stop()
+    server.stop()
 
 
 def test_a_mail_is_html_with_a_plain_subject(mailbox):
-    assert open_channel(mailbox.url).send(TEXT, seconds=5) == ""
+    assert open_channel(mailbox.url).send(TEXT, seconds=60) == ""
     (mail,) = mailbox.mails
     assert mail["Subject"] == "[FIRING] BudgetExceededCritical (critical): The aws budget is at 104 % <!here> & <b>"
     assert mail["To"] == "lead@example.com"
@@ -185,7 +182,7 @@ def test_a_mail_is_html_with_a_plain_subject(mailbox):
 def test_a_subject_adds_no_header_to_a_mail(mailbox):
     notes = {"summary": "all is well\r\nBcc: everybody@example.com\r\n\r\nBody"}
     hostile = Text(1, 0, (Member("firing", {"alertname": "A\nB"}, notes, "2026-03-02T11:59:00Z", ""),))
-    assert open_channel(mailbox.url).send(hostile, seconds=5) == ""
+    assert open_channel(mailbox.url).send(hostile, seconds=60) == ""
     (mail,) = mailbox.mails
     assert mail["Bcc"] is None
     assert mail["Subject"] == "[FIRING] A B: all is well Bcc: everybody@example.com Body"
@@ -193,12 +190,12 @@ def test_a_subject_adds_no_header_to_a_mail(mailbox):
 
 def test_a_mail_that_is_refused_is_not_delivered(mailbox):
     mailbox.refusal = "550 no such mailbox"
-    assert open_channel(mailbox.url).send(TEXT, seconds=5) == 'Sending email to "***" failed.'
+    assert open_channel(mailbox.url).send(TEXT, seconds=60) == 'Sending email to "***" failed.'
 
 
 def test_a_webhook_gets_json_in_the_format_that_its_url_asks_for(service, json_to):
     for format_ in ("text", "html", "markdown"):
-        assert open_channel(f"{json_to(service)}?format={format_}").send(TEXT, seconds=5) == ""
+        assert open_channel(f"{json_to(service)}?format={format_}").send(TEXT, seconds=60) == ""
     bodies = [request.json()["message"] for request in service.requests]
     assert "- CRITICAL BudgetExceededCritical: The aws budget is at 104 % <!here> & <b>" in bodies[0]
     assert "<b>CRITICAL BudgetExceededCritical</b>: The aws budget" in bodies[1]
@@ -209,7 +206,7 @@ def test_a_webhook_gets_json_in_the_format_that_its_url_asks_for(service, json_t
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
 def test_every_refusal_is_one_and_is_told_with_its_status(service, json_to, status):
     service.fail(status)
-    why = open_channel(json_to(service)).send(TEXT, seconds=5)
+    why = open_channel(json_to(service)).send(TEXT, seconds=60)
     assert why.startswith("Failed to send JSON POST notification: ")
     assert why.endswith(f"error={status}.")
 
@@ -217,8 +214,8 @@ def test_every_refusal_is_one_and_is_told_with_its_status(service, json_to, stat
 def test_a_connection_that_breaks_or_is_refused_or_hangs_is_told(service, json_to):
     service.cut()
     # Cut off in the answer's body after its head has said 200: it was taken.
-    assert open_channel(json_to(service)).send(TEXT, seconds=5) in ("", "A Connection error occurred sending JSON notification to ***.")
-    refused = open_channel("json://127.0.0.1:1/").send(TEXT, seconds=5)
+    assert open_channel(json_to(service)).send(TEXT, seconds=60) in ("", "A Connection error occurred sending JSON notification to ***.")
+    refused = open_channel("json://127.0.0.1:1/").send(TEXT, seconds=60)
     assert refused == "A Connection error occurred sending JSON notification to ***. [Errno 111] Connection refused"
     service.hang()
     hung = open_channel(json_to(service)).send(TEXT, seconds=0.3)

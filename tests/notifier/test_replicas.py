@@ -40,19 +40,20 @@ def replicas(tmp_path, postgresql_url, json_to, service, wait_until):
                 "budgets": {"default": None},
                 "notifier": {
                     "receivers": [{"name": "hook", "url": {"file": "hook.url"}}],
-                    "retry": {"first_wait_seconds": 0.1, "timeout_seconds": 2},
+                    # A replica that is killed is killed within these seconds, and another one sends again after them.
+                    "retry": {"first_wait_seconds": 0.1, "timeout_seconds": 10},
                 },
             }
             (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(config))
             processes.launch(str(number), [sys.executable, "-m", "costwarden", "serve", "--config", tmp_path / f"{number}.yaml"])
         for url in urls:
-            wait_until(lambda url=url: answers(url), 60)
+            wait_until(lambda url=url: answers(url))
         yield database_url, urls, processes
 
 
 def answers(url):
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/readyz", trust_env=False, timeout=60).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -85,7 +86,7 @@ def await_deliveries(database_url, count, wait_until):
             with ledger.read() as connection:
                 return outcome_totals(connection).get(("hook", "delivered"), (0, 0))[0] == count and not pending_counts(connection)
 
-        wait_until(delivered, 60)
+        wait_until(delivered)
     finally:
         ledger.close()
 

@@ -129,27 +129,41 @@ def test_the_notifications_of_a_receiver_keep_their_order(scene, service, json_t
     assert names == ["A0", "A0", "A0", "A1", "A2", "A3", "A4"]
 
 
-def test_a_receiver_that_hangs_holds_up_no_other_and_is_given_up_in_time(scene, json_to, webhook, wait_until):
-    release = threading.Event()
+@pytest.fixture
+def stuck():
+    """A service that answers nobody before `stuck.release()`."""
+    released = threading.Event()
 
     def hang(_):
-        release.wait(60)
+        assert released.wait(60)
         return Answer(b"ok")
 
-    with StandIn(hang) as stuck, StandIn(lambda _: Answer(b"ok")) as quick:
-        scene.configure({"stuck": json_to(stuck), "quick": json_to(quick)}, timeout_seconds=1, attempts=2)
-        first, _ = scene.receive("stuck", webhook())
-        for number in range(3):
-            scene.receive("quick", webhook({"fingerprint": str(number)}))
-        wait_until(lambda: scene.states()[1:] == ["delivered"] * 3)
-        assert scene.one(first).state == "queued"
-        wait_until(lambda: scene.one(first).state == "failed")
-        one, two = scene.attempts(first)
-        assert (one.outcome, two.outcome) == ("retried", "failed")
-        # The socket gives up after a second, or the notifier does, a moment later.
-        allowed = {"no end within 1 s", "A Connection error occurred sending JSON notification to ***. Read timed out"}
-        assert {one.message, two.message} <= allowed
-        release.set()
+    with StandIn(hang) as server:
+        server.release = released.set
+        yield server
+        released.set()
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(scene, stuck, service, json_to, webhook, wait_until):
+    scene.configure({"stuck": json_to(stuck), "quick": json_to(service)})
+    scene.receive("stuck", webhook())
+    wait_until(lambda: stuck.requests)
+    for number in range(3):
+        scene.receive("quick", webhook({"fingerprint": str(number)}))
+    wait_until(lambda: scene.states() == ["queued"] + ["delivered"] * 3)
+    stuck.release()
+    wait_until(lambda: scene.states() == ["delivered"] * 4)
+
+
+def test_a_receiver_that_hangs_is_given_up_in_time(scene, stuck, json_to, webhook, wait_until):
+    scene.configure({"stuck": json_to(stuck)}, timeout_seconds=1, attempts=2)
+    number, _ = scene.receive("stuck", webhook())
+    wait_until(lambda: scene.states() == ["failed"])
+    one, two = scene.attempts(number)
+    assert (one.outcome, two.outcome) == ("retried", "failed")
+    # The socket gives up after a second, or the notifier does, a moment later.
+    allowed = {"no end within 1 s", "A Connection error occurred sending JSON notification to ***. Read timed out"}
+    assert {one.message, two.message} <= allowed
 
 
 def test_a_service_that_answers_a_drop_at_a_time_is_given_up_and_counts_where_it_ends_well(scene, webhook, wait_until):
@@ -190,13 +204,15 @@ def test_threads_that_hang_do_not_pile_up(scene, webhook, wait_until):
     scene.configure({"hangs": "json://unused"}, timeout_seconds=1, attempts=6)
     scene.worker._channel = lambda _: Hangs()
     number, _ = scene.receive("hangs", webhook())
-    wait_until(lambda: scene.states() == ["failed"], 30)
+    wait_until(lambda: scene.states() == ["failed"])
+    # The last of them may be given up before it has begun.
+    wait_until(lambda: len(running) == 4)
     release.set()
-    assert len(running) == 4
     messages = [attempt.message for attempt in scene.attempts(number)]
     assert messages == ["no end within 1 s"] * 4 + ["earlier attempts still hang: no further one is begun beside them"] * 2
     for thread in running:
         thread.join(60)
+    assert len(running) == 4
 
 
 def test_a_receiver_that_is_configured_no_more_is_given_up_at_once(scene, service, json_to, webhook, wait_until):

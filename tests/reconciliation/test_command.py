@@ -3,25 +3,20 @@
 import csv
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 
 import pytest
 from click.testing import Result
 
-TODAY = datetime.now(UTC).date()
+TODAY = date(2026, 11, 20)
 DAY = TODAY - timedelta(days=4)
 
 
 @pytest.fixture
-def books(books_of):
-    """A server with today's clock: the command has no other."""
-    return books_of(today=TODAY)
-
-
-@pytest.fixture
-def reconcile(books, costwarden) -> Callable[..., Result]:
-    """`reconcile("--apply", answer="y")`: the command beside the server."""
+def reconcile(books, costwarden, monkeypatch) -> Callable[..., Result]:
+    """`reconcile("--apply", answer="y")`: the command beside the server, and on its clock."""
+    monkeypatch.setattr("costwarden.cli.reconcile.now", books.now)
     return partial(costwarden, "reconcile", database_url=books.url, budgets={"default": None})
 
 

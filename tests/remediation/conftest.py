@@ -5,11 +5,13 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,10 +161,22 @@ class Gate:
 def actor(tmp_path: Path, write_script: Callable[[Path, str], Path]) -> Iterator[Actor]:
     made = Actor(write_script(tmp_path / "actor", ACTOR), tmp_path / "calls.jsonl", tmp_path)
     yield made
-    # A test may have killed the one who would have ended it.
+    # A test may have killed the one who would have ended it; and by now the number of one that has ended may be a stranger's.
     for call in made.calls():
-        with suppress(ProcessLookupError):
-            os.killpg(call["pid"], signal.SIGKILL)
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if os.fsencode(made.program) in Path(f"/proc/{call['pid']}/cmdline").read_bytes():
+                os.killpg(call["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def hour_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """`hour_passes(when)`: on the clock of scripts an hour is over once `when()` is true, so that a slow start reaches no time limit."""
+
+    def begin(when: Callable[[], object]) -> None:
+        clock = SimpleNamespace(monotonic=lambda: time.monotonic() + (3600 if when() else 0), sleep=time.sleep)
+        monkeypatch.setattr("costwarden.remediation.runner.time", clock)
+
+    return begin
 
 
 def alert(

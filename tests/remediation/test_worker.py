@@ -214,9 +214,10 @@ def test_an_alert_that_resolves_while_its_plan_is_made_is_not_acted_on(scene, ac
     assert actor.calls("apply") == []
 
 
-def test_a_slow_script_is_killed_at_its_limit_and_the_next_alert_is_served(scene, actor, alert):
+def test_a_slow_script_is_killed_at_its_limit_and_the_next_alert_is_served(scene, actor, alert, hour_passes):
     gate = actor.gate("apply between targets")
-    slow = actor.playbook(parameters=gate.parameters, timeout_seconds=1.5)
+    hour_passes(gate.is_reached)
+    slow = actor.playbook(parameters=gate.parameters, timeout_seconds=3600)
     scene.configure(slow, actor.playbook("throttle"))
     scene.deliver(alert(), alert(action="throttle"))
     scene.work()
@@ -225,7 +226,7 @@ def test_a_slow_script_is_killed_at_its_limit_and_the_next_alert_is_served(scene
         ("throttle", "succeeded", ""),
     ]
     timed_out = scene.runs()[0].run_id
-    assert scene.detail("finished", timed_out)["problem"] == "killed after its time limit of 1.5 s"
+    assert scene.detail("finished", timed_out)["problem"] == "killed after its time limit of 3600 s"
     assert scene.detail("finished", timed_out)["results"] == {"done": 1}
     assert scene.item(1).state == "done"
 
@@ -309,7 +310,9 @@ def test_a_reload_while_the_plan_is_made_holds_back_what_it_would_do(scene, acto
     assert actor.calls("apply") == []
 
 
-def test_a_locked_ledger_does_not_hold_up_the_kill_switch(scene, actor, alert, tmp_path, wait_until):
+def test_a_locked_ledger_does_not_hold_up_the_kill_switch(scene, actor, alert, tmp_path, wait_until, monkeypatch):
+    # So long that whoever waited for the ledger would be seen waiting.
+    monkeypatch.setattr("costwarden.ledger.sqlite_transactions.BUSY_TIMEOUT_SECONDS", 600)
     begun, midway = actor.gate("apply"), actor.gate("apply between targets")
     hold = {"hold": begun.parameters["hold"] | midway.parameters["hold"]}
     scene.configure(actor.playbook(parameters=hold), kill_switch_file=str(tmp_path / "stop"))
@@ -317,14 +320,13 @@ def test_a_locked_ledger_does_not_hold_up_the_kill_switch(scene, actor, alert, t
     thread = threading.Thread(target=scene.work)
     thread.start()
     wait_until(begun.is_reached)
-    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    other = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=60)
     try:
         other.execute("BEGIN IMMEDIATE")
         begun.open()
         wait_until(midway.is_reached)
         (tmp_path / "stop").touch()
         process = Path(f"/proc/{actor.calls('apply')[0]['pid']}")
-        # The ledger waits 10 s for a lock: half of that is enough only for who does not wait for the ledger.
         wait_until(lambda: not process.exists())
     finally:
         other.close()
@@ -412,10 +414,12 @@ def started(scene):
 
     yield start
     for worker in workers:
-        assert worker.stop(), "a script still acts"
+        assert worker.stop(60), "a script still acts"
 
 
-def test_a_started_worker_takes_what_it_is_woken_for(scene, actor, alert, started, wait_until):
+def test_a_started_worker_takes_what_it_is_woken_for(scene, actor, alert, started, wait_until, monkeypatch):
+    # It does not look by itself.
+    monkeypatch.setattr("costwarden.remediation.worker.POLL_SECONDS", 3600)
     scene.configure(actor.playbook())
     worker = started()
     scene.deliver(alert())
@@ -492,7 +496,7 @@ def test_stopping_gives_up_a_plan_and_leaves_the_alert_queued_for_the_next_start
     scene.deliver(alert())
     worker = started()
     wait_until(gate.is_reached)
-    assert worker.stop(10)
+    assert worker.stop(60)
     assert scene.item().state == "queued"
     gate.open()
     started()
@@ -509,5 +513,5 @@ def test_stopping_waits_for_a_script_that_acts(scene, actor, alert, started, wai
     wait_until(gate.is_reached)
     assert not worker.stop(0.1)
     gate.open()
-    assert worker.stop(10)
+    assert worker.stop(60)
     assert (scene.run().outcome, scene.item().state) == ("succeeded", "done")

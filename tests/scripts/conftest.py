@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -52,7 +51,7 @@ def run_script(project: Path) -> Callable[..., Ran]:
             input=content,
             capture_output=True,
             env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"} | (environ or {}),
-            timeout=60,
+            timeout=240,
             check=False,
         )
         lines = [json.loads(line) for line in done.stdout.splitlines()]
@@ -78,21 +77,11 @@ def load_script(project: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return load
 
 
-@pytest.fixture(scope="session")
-def moto_server() -> Iterator[str]:
-    """URL of a real HTTP server that answers as AWS does."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(moto_server: str) -> dict[str, str]:
+def aws(moto: str) -> dict[str, str]:
     """Environment of a script that talks to an empty AWS."""
-    urllib.request.urlopen(urllib.request.Request(f"{moto_server}/moto-api/reset", method="POST")).close()
-    return CREDENTIALS | {"AWS_REGION": REGION, "AWS_ENDPOINT_URL": moto_server}
+    urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
+    return CREDENTIALS | {"AWS_REGION": REGION, "AWS_ENDPOINT_URL": moto}
 
 
 @pytest.fixture

@@ -371,7 +371,8 @@ def test_failures_are_said_on_the_page_and_end_with_a_success(metered, settings,
         wait_until(lambda: "not authorized" in metered.state.message)
         assert shown()["costwarden_cloudwatch_up"] == 0
         sink.configure(settings(server.url, interval_seconds=11))
-        wait_until(lambda: metered.state.sent == 3)
+        # What was wrong is forgotten last, and not by a sink that is being stopped.
+        wait_until(lambda: (metered.state.sent, metered.state.message) == (3, ""))
         sink.stop()
     after = shown()
     assert after["costwarden_cloudwatch_up"] == 1

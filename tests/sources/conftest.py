@@ -94,7 +94,7 @@ def ends_on_close(wait_until: Callable[..., object]) -> Callable[..., str]:
             reading = pool.submit(read)
             wait_until(lambda: server.requests)
             source.close()
-            error = reading.exception(10)
+            error = reading.exception(60)
         assert isinstance(error, SourceError), error
         return str(error)
 

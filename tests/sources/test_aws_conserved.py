@@ -52,7 +52,7 @@ def aws() -> Iterator[CostExplorer]:
         yield server
 
 
-@examples(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bill=st.lists(lines, max_size=25), group_by=groups, split=st.sampled_from([None, *sorted(KEYS)]), page=st.integers(1, 9))
 def test_every_cost_is_charged_once(bill: list[Line], group_by: list[str], split: str | None, page: int, aws: CostExplorer) -> None:
     aws.bill[:] = bill

@@ -14,9 +14,6 @@ from stand_in import Answer, Request
 from costwarden.sources import aws_account
 from costwarden.sources.windows import Window
 
-TODAY = datetime.now(UTC).date()
-"""moto's own: what it dates cannot be told another one."""
-
 FORECAST = ("aws_cost_forecast_usd", "aws", ACCOUNT)
 LOWER = ("aws_cost_forecast_lower_usd", "aws", ACCOUNT)
 UPPER = ("aws_cost_forecast_upper_usd", "aws", ACCOUNT)
@@ -187,14 +184,21 @@ def test_the_past_has_no_forecast_and_no_budgets(aws: CostExplorer, spending: Sp
     assert len(aws.requests) == requests + 3
 
 
-def later(aws: CostExplorer, spending: Spending, days: int = 10) -> date:
-    """Has `days` pass since moto's budgets were edited."""
-    spending.today = aws.today = TODAY + timedelta(days=days)
-    return spending.today
+@pytest.fixture
+def later(aws: CostExplorer, spending: Spending, today: date) -> Callable[..., date]:
+    """`later(10)` has so many days pass since moto's budgets were edited: what moto dates cannot be told another today. Gives the day."""
+
+    def wait(days: int = 10) -> date:
+        spending.today = aws.today = today + timedelta(days=days)
+        return spending.today
+
+    return wait
 
 
-def test_budgets_are_read_with_what_aws_says(aws: CostExplorer, spending: Spending, budget: Callable[..., None]) -> None:
-    later(aws, spending)
+def test_budgets_are_read_with_what_aws_says(
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], later: Callable[..., date]
+) -> None:
+    later()
     budget("all of it", "1000.50", "123.45", "400", TimeUnit="QUARTERLY")
     budget("compute", "200", "50", CostFilters={"Service": ["Amazon EC2"]})
     budget("hours", "200", "50", unit="Hrs", BudgetType="USAGE")
@@ -206,16 +210,20 @@ def test_budgets_are_read_with_what_aws_says(aws: CostExplorer, spending: Spendi
     ]
 
 
-def test_golden_budgets(aws: CostExplorer, spending: Spending, budget: Callable[..., None], golden: Callable[[str, str], None]) -> None:
-    later(aws, spending)
+def test_golden_budgets(
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], golden: Callable[[str, str], None], later: Callable[..., date]
+) -> None:
+    later()
     budget("all of it", "1000.50", "123.45", "400")
     spending.refresh(settings(aws, budgets=True))
     golden("aws_budgets.prom", spending.exposition())
 
 
-def test_a_budget_that_was_edited_does_not_fall_to_nothing(aws: CostExplorer, spending: Spending, budget: Callable[..., None]) -> None:
+def test_a_budget_that_was_edited_does_not_fall_to_nothing(
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], later: Callable[..., date]
+) -> None:
     # `CalculatedSpend` is 0 then until AWS has counted anew.
-    today = later(aws, spending, 0)
+    today = later(0)
     aws.bill.append(line(str(today), "77"))
     budget("all of it", "100", "0", "0")
     budget("compute", "100", "0", "0", CostFilters={"Service": ["Amazon EC2"]})
@@ -231,16 +239,20 @@ def test_a_budget_that_was_edited_does_not_fall_to_nothing(aws: CostExplorer, sp
     }
 
 
-def test_nothing_spent_is_nothing_where_the_budget_is_old(aws: CostExplorer, spending: Spending, budget: Callable[..., None]) -> None:
-    later(aws, spending)
+def test_nothing_spent_is_nothing_where_the_budget_is_old(
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], later: Callable[..., date]
+) -> None:
+    later()
     budget("compute", "100", "0", "0", CostFilters={"Service": ["Amazon EC2"]})
     spending.refresh(settings(aws, budgets=True))
     (found,) = spending.budgets()
     assert (found.spent_usd, found.forecast_usd) == (Decimal(0), Decimal(0))
 
 
-def test_budgets_in_yuan_are_converted_or_left_out_aloud(aws: CostExplorer, spending: Spending, budget: Callable[..., None]) -> None:
-    later(aws, spending)
+def test_budgets_in_yuan_are_converted_or_left_out_aloud(
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], later: Callable[..., date]
+) -> None:
+    later()
     budget("yuan", "1000", "10", unit="CNY")
     budget("dollars", "1000", "10")
     chosen = settings(aws, budgets=True)
@@ -253,8 +265,10 @@ def test_budgets_in_yuan_are_converted_or_left_out_aloud(aws: CostExplorer, spen
     assert f"{ACCOUNT}/budgets" not in spending.parts()
 
 
-def test_all_pages_of_budgets_are_read(aws: CostExplorer, spending: Spending, budget: Callable[..., None]) -> None:
-    later(aws, spending)
+def test_all_pages_of_budgets_are_read(
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], later: Callable[..., date]
+) -> None:
+    later()
     for number in range(5):
         budget(f"budget {number}", "10", "1")
     answer = aws.answer
@@ -274,9 +288,9 @@ def test_all_pages_of_budgets_are_read(aws: CostExplorer, spending: Spending, bu
 
 
 def test_budgets_that_are_denied_leave_the_costs_and_the_old_budgets(
-    aws: CostExplorer, spending: Spending, budget: Callable[..., None]
+    aws: CostExplorer, spending: Spending, budget: Callable[..., None], later: Callable[..., date]
 ) -> None:
-    today = later(aws, spending)
+    today = later()
     aws.bill.append(line(str(today), "77"))
     budget("all of it", "1000", "10")
     chosen = settings(aws, budgets=True)
@@ -298,8 +312,10 @@ def test_budgets_that_are_denied_leave_the_costs_and_the_old_budgets(
     assert spending.total() == Decimal(77)
 
 
-def test_bucket_sizes_are_those_of_cloudwatch_and_metered_by_the_metric(aws: CostExplorer, spending: Spending, moto: str) -> None:
-    today = later(aws, spending, 0)
+def test_bucket_sizes_are_those_of_cloudwatch_and_metered_by_the_metric(
+    aws: CostExplorer, spending: Spending, moto: str, later: Callable[..., date]
+) -> None:
+    today = later(0)
     midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
     s3 = boto3.client("s3", region_name="us-east-1", endpoint_url=moto)
     s3.create_bucket(Bucket="our-photos")
@@ -337,9 +353,9 @@ def test_bucket_sizes_are_those_of_cloudwatch_and_metered_by_the_metric(aws: Cos
     assert aws.operations("GraniteServiceVersion20100801.") == asked
 
 
-def test_cloudwatch_that_fails_leaves_the_costs(aws: CostExplorer, spending: Spending) -> None:
-    later(aws, spending, 0)
-    aws.bill.append(line(str(TODAY), "7"))
+def test_cloudwatch_that_fails_leaves_the_costs(aws: CostExplorer, spending: Spending, later: Callable[..., date]) -> None:
+    today = later(0)
+    aws.bill.append(line(str(today), "7"))
     for _ in range(3):
         aws.delay(0)
     aws.fail(403, {"__type": "AccessDenied", "message": "no"})

@@ -324,9 +324,9 @@ def test_settings_that_would_lose_or_double_usage_are_refused(options) -> None:
         BedrockSettings(type="bedrock", **options)
 
 
-def test_source_test_lists_the_models_and_the_calls_of_one(spending, aws, moto) -> None:
-    publish(moto, datetime.now(UTC).date() - timedelta(days=1), SONNET, Invocations=5)
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+def test_source_test_lists_the_models_and_the_calls_of_one(spending, aws, moto, today) -> None:
+    yesterday = today - timedelta(days=1)
+    publish(moto, yesterday, SONNET, Invocations=5)
     said = list(spending.open(settings(aws)).source.probe())
     assert said == [f"us-east-1: models called in the last two weeks: {SONNET}", f"{SONNET}: calls on {yesterday}: 5"]
 

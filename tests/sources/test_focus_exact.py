@@ -123,7 +123,7 @@ def check(folder, rows, lost=()):
     assert len(change.rejected_rows) == sum(change.rejected.values())
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(rows)
 def test_every_row_of_a_csv_file_is_summed_exactly_or_rejected(rows):
     with TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ tidy_rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(tidy_rows, st.lists(st.tuples(st.integers(0, 40), broken), min_size=1, max_size=4))
 def test_a_broken_line_costs_no_other_row(rows, lost):
     with TemporaryDirectory() as folder:
@@ -153,7 +153,7 @@ doubles = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(doubles, st.decimals(-(10**12) + 1, 10**12 - 1, places=11)), min_size=1, max_size=40))
 def test_a_parquet_cost_is_its_shortest_decimal_where_it_is_a_double_and_itself_where_it_is_a_decimal(costs):
     with TemporaryDirectory() as folder:

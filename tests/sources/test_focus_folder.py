@@ -334,18 +334,38 @@ def test_a_fetch_that_is_closed_between_two_files_ends_with_an_error(write_bill,
         next(fetching)
 
 
-def test_a_fetch_that_is_closed_in_the_middle_of_a_file_ends_soon_and_not_as_a_broken_file(folder, open_focus):
+def test_a_fetch_that_is_closed_in_the_middle_of_a_file_ends_as_a_whole_and_not_as_a_broken_file(folder, open_focus, monkeypatch):
     with duckdb.connect() as connection:
         # Every row a combination of its own: a second and more to group and to attribute.
         connection.execute(
             "COPY (SELECT i AS BilledCost, DATE '2026-01-01' AS ChargePeriodStart, 'USD' AS BillingCurrency, 'a-' || i AS SubAccountId"
             f" FROM range(1_000_000) AS rows (i)) TO '{folder / 'a.parquet'}'"
         )
-    threading.Timer(0.3, open_focus.close).start()
-    began = time.monotonic()
-    with pytest.raises(SourceError, match="closed while it was being read"):
-        list(open_focus.fetch({}))
-    assert time.monotonic() - began < 30
+    read, begun, closed, ended = open_focus._reading, threading.Event(), threading.Event(), threading.Event()
+
+    def reading(*arguments):
+        begun.set()
+        try:
+            return read(*arguments)
+        finally:
+            closed.wait(60)
+
+    def close():
+        # A query that has not begun cannot be interrupted.
+        begun.wait(60)
+        while not ended.wait(0.05):
+            open_focus.close()
+            closed.set()
+
+    monkeypatch.setattr(open_focus, "_reading", reading)
+    thread = threading.Thread(target=close)
+    thread.start()
+    try:
+        with pytest.raises(SourceError, match="closed while it was being read"):
+            list(open_focus.fetch({}))
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_nothing_is_left_in_the_temporary_directory(write_bill, fetch, tmp_path, monkeypatch):

@@ -295,15 +295,15 @@ def test_projects_have_ids_or_numbers(project) -> None:
     assert VertexSettings(type="vertex", projects=[project]).projects == (project,)
 
 
-def test_source_test_makes_one_request_and_says_what_it_found(spending, monitoring, server, settings) -> None:
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+def test_source_test_makes_one_request_and_says_what_it_found(spending, monitoring, server, settings, today) -> None:
+    yesterday = today - timedelta(days=1)
     monitoring.write("acme-prod", TOKENS, at(yesterday), 5, FLASH, type="input")
     assert list(spending.open(settings()).source.probe()) == [f"acme-prod: models called on {yesterday}: {FLASH}"]
     assert len(server.requests) == 1
 
 
-def test_source_test_that_finds_nothing_asks_whether_the_project_is_the_right_one(spending, settings) -> None:
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+def test_source_test_that_finds_nothing_asks_whether_the_project_is_the_right_one(spending, settings, today) -> None:
+    yesterday = today - timedelta(days=1)
     assert list(spending.open(settings()).source.probe()) == [
         f"acme-prod: models called on {yesterday}: none; is the id right, and is it the project in which models are called (`projects`)?"
     ]

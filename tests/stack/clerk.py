@@ -6,12 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-DEADLINE = time.monotonic() + 90
+DEADLINE = time.monotonic() + 300
 
 request = json.load(sys.stdin)
 phase = "apply" if "--apply" in sys.argv else "plan"
 folder = Path(request["parameters"]["folder"])
-call = {"phase": phase, "at": time.time(), "argv": sys.argv[1:], "request": request, "environ": dict(os.environ), "pid": os.getpid()}
+call = {"phase": phase, "at": time.time(), "argv": sys.argv[1:], "request": request, "environ": dict(os.environ)}
 with (folder / "calls.jsonl").open("a", encoding="utf-8") as log:
     log.write(json.dumps(call) + "\n")
 

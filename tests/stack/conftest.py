@@ -1,12 +1,11 @@
 """The whole stack, as `deploy/demo/stack.py` starts it, for a test alone; and a script that only writes down how it was called."""
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,12 @@ from stack import Stack  # noqa: E402
 
 SECONDS = 60.0
 """Deadline of what takes 1 to 3 s: with two workers on two cores, each with four servers, it may take thrice that."""
+
+
+@pytest.fixture(autouse=True)
+def a_day_that_lasts(today: date) -> date:
+    """No test begins in the last minute of a day, or of a month: what budgets do at midnight is not what these are about."""
+    return today
 
 
 @pytest.fixture
@@ -75,20 +80,21 @@ class Clerk:
     def calls(self, phase: str) -> list[dict[str, Any]]:
         """Its calls of a phase, `plan` or `apply`, oldest first."""
         log = self.folder / "calls.jsonl"
-        calls = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
-        return [call for call in calls if call["phase"] == phase]
+        # What stands after the last line break is a line that is being written.
+        *lines, _ = log.read_text(encoding="utf-8").split("\n") if log.exists() else [""]
+        return [call for call in map(json.loads, lines) if call["phase"] == phase]
 
     def hold(self, phase: str) -> None:
         """Let it wait at the beginning of a phase, until `release`."""
         (self.folder / f"hold-{phase}").touch()
 
     def release(self, phase: str) -> None:
-        (self.folder / f"hold-{phase}").unlink()
+        (self.folder / f"hold-{phase}").unlink(missing_ok=True)
 
 
 @pytest.fixture
 def hire(tmp_path: Path) -> Iterator[Callable[[str], Clerk]]:
-    """`hire(name)` gives a clerk; those that outlive the server that started them end with the test."""
+    """`hire(name)` gives a clerk. One that outlives the server that started it is let go with the test, and ends by itself."""
     hired: list[Clerk] = []
 
     def make(name: str) -> Clerk:
@@ -98,9 +104,9 @@ def hire(tmp_path: Path) -> Iterator[Callable[[str], Clerk]]:
         return hired[-1]
 
     yield make
-    for call in (call for clerk in hired for phase in ("plan", "apply") for call in clerk.calls(phase)):
-        with suppress(ProcessLookupError):
-            os.killpg(call["pid"], signal.SIGKILL)
+    for clerk in hired:
+        clerk.release("plan")
+        clerk.release("apply")
 
 
 def overspend(stack: Stack, tenant_id: str, cost_usd: float = 0.02) -> None:

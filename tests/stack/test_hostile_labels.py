@@ -58,4 +58,6 @@ def test_a_budget_that_is_named_after_a_hostile_tenant_gets_an_alert_with_its_fi
     for alert in eventually("the alert of each budget", routed):
         # $0.02 of $0.01; the limit comes from a query that has the budget's name in it.
         assert f"AI budget {alert['labels']['budget']} stands at 200% of $0.01, period month." in alert["annotations"]["description"]
+        # What it is called has not become the name of a playbook.
+        assert "action" not in alert["labels"]
     assert stack.runs() == []

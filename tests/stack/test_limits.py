@@ -37,10 +37,13 @@ class Servers:
         self.http = httpx.Client(trust_env=False, timeout=SECONDS)
         self.sections = {"database_url": database_url, **CONFIG, **sections}
         self.configure({})
-        for number in range(count):
+
+    def start(self) -> None:
+        """Returns when all are ready."""
+        for number in range(len(self.urls)):
             command = [sys.executable, "-m", "costwarden", "serve", "--config", self.config(number)]
             self.processes.launch(str(number), command)
-        for number in range(count):
+        for number in range(len(self.urls)):
             self.processes.await_ready(str(number), lambda number=number: self.is_ready(number))
 
     def config(self, number: int) -> Path:
@@ -102,6 +105,7 @@ def start(tmp_path: Path):
 
     def launch(database_url: str, count: int, **sections) -> Servers:
         started.append(Servers(tmp_path / f"servers {len(started)}", database_url, count, sections))
+        started[-1].start()
         return started[-1]
 
     yield launch
@@ -126,7 +130,8 @@ class Cache:
 
     def answers(self) -> bool:
         try:
-            return bool(redis.Redis(port=self.port).ping())
+            with redis.Redis(port=self.port) as client:
+                return bool(client.ping())
         except redis.ConnectionError:
             return False
 
@@ -153,7 +158,8 @@ def test_the_status_in_memory_is_never_older_than_the_last_answer(start, tmp_pat
     for tokens in range(1, 40):
         servers.track(1)
         assert [servers.micros(), servers.micros()] == [tokens, tokens]
-    wait_for("hits on the page", lambda: count_of(servers, "hit") >= 30, SECONDS)  # a tick of the server in between makes a miss
+    # A tick of the server in between makes a miss, and there may be many on a slow machine: so it is asked until there are enough.
+    wait_for("hits on the page", lambda: [servers.micros(), count_of(servers, "hit")][1] >= 30, SECONDS)
     # Another program writes: the server notices within a second.
     servers.run("budget", "set", "--tenant", "acme", "--limit", "5")
     wait_for("the new budget", servers.budgets, SECONDS)
@@ -181,9 +187,10 @@ def test_two_replicas_share_a_status_in_redis_and_a_dying_redis_makes_no_answer_
             # At once where it was tracked; on the other replica as soon as Redis was told, or is away.
             assert servers.micros(tokens % 2) == tokens
             wait_for("the other replica", lambda tokens=tokens: servers.micros(1 - tokens % 2) == tokens, SECONDS)
+    hits = count_of(servers, "hit")
     cache.process.send_signal(signal.SIGCONT)
+    wait_for("a hit", lambda: [servers.micros(), count_of(servers, "hit")][1] > hits, SECONDS)
     # Of a change by the command line no replica is told, but Redis is.
-    wait_for("a hit", lambda: [servers.micros(), count_of(servers, "hit") > 1][1], SECONDS)
     servers.run("budget", "set", "--tenant", "acme", "--limit", "5")
     for number in (0, 1):
         assert servers.budgets(number)
@@ -192,7 +199,9 @@ def test_two_replicas_share_a_status_in_redis_and_a_dying_redis_makes_no_answer_
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_guardrail_stops_every_replica_until_an_operator_lifts_it(start, tmp_path, request, count):
     url = f"sqlite:///{tmp_path}/ledger.db" if count == 1 else request.getfixturevalue("postgresql_url")()
-    rail = {"name": "runaway", "metric": "daily_cost", "threshold_usd": 2, "severity": "emergency", "actions": ["emergency_stop"]}
+    # Of the last 24 hours, so that midnight is a moment like any other.
+    window = {"metric": "daily_cost", "trailing": True}
+    rail = {"name": "runaway", **window, "threshold_usd": 2, "severity": "emergency", "actions": ["emergency_stop"]}
     servers = start(url, count, guardrails=[rail])
     last = count - 1
     assert servers.check(last) == (200, "")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import NotInTime, Processes, StartFailed, wait_for
+from processes import NotInTime, Processes, StartFailed, free_port, wait_for
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 # It does not listen to a polite word.
@@ -26,7 +26,11 @@ time.sleep(600)
 
 
 def is_alive(pid):
-    return Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        # It may end between opening the file and reading it.
+        return False
 
 
 def test_leaving_ends_every_process_also_after_an_exception(tmp_path):
@@ -76,6 +80,10 @@ def test_a_program_sees_no_proxy_no_credentials_and_no_home(tmp_path, monkeypatc
         processes.launch("shows", [sys.executable, "-c", "import os; print(sorted(os.environ), flush=True)"])
         processes.await_end("shows")
         assert processes.log("shows").read_text(encoding="utf-8") == "['LANG', 'PATH']\n"
+
+
+def test_ports_of_one_process_differ_before_anything_listens_on_them():
+    assert len({free_port() for _ in range(100)}) == 100
 
 
 def test_a_wait_that_is_too_long_says_for_what_and_what_was_seen_last():

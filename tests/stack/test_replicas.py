@@ -15,6 +15,7 @@ from postgresql_server import PostgresqlServer
 from processes import Processes, free_port, wait_for
 
 from costwarden.ledger import Ledger
+from costwarden.ledger.locks import LEADER_LOCK
 
 pytestmark = pytest.mark.stack
 
@@ -42,7 +43,7 @@ class Replicas:
         self.urls = [f"http://127.0.0.1:{free_port()}" for _ in range(count)]
         self.processes = Processes(folder / "logs")
         # One for all looks: each client of its own would read the certificates of the system first, 30 ms.
-        self.http = httpx.Client(trust_env=False)
+        self.http = httpx.Client(trust_env=False, timeout=SECONDS)
         for number, url in enumerate(self.urls):
             config = {"database_url": database_url, "server": {"port": int(url.rpartition(":")[2])}, **CONFIG, **sections}
             (folder / f"{number}.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -297,10 +298,15 @@ def test_a_budget_that_is_made_or_lowered_under_load_holds_from_its_first_moment
     tenants = [f"t{number}" for number in range(8)]
     over = []
 
+    capped = set()
+    admitted_before = Counter()
+
     async def spend(clients, tenant, until):
         while not until.is_set():
+            before = tenant not in capped
             checked = await clients.check("0.01", tenant_id=tenant)
             if checked.status_code == 200:
+                admitted_before[tenant] += before
                 await clients.track("0.01", tenant_id=tenant, reservation_id=checked.json()["reservation_id"])
 
     async def cap(clients, tenant):
@@ -308,6 +314,7 @@ def test_a_budget_that_is_made_or_lowered_under_load_holds_from_its_first_moment
         for limit in (0.5, 0.05):
             answer = await clients.post("set", {"tenant_id": tenant, "monthly_limit_usd": limit})
             assert answer.status_code == 200
+            capped.add(tenant)
             # Whatever is asked after the answer, of either replica, is under the new limit.
             for number in (0, 1):
                 checked = await clients.check("0.01", number=number, tenant_id=tenant)
@@ -331,10 +338,11 @@ def test_a_budget_that_is_made_or_lowered_under_load_holds_from_its_first_moment
     assert not any(over)
     assert set(statuses) <= {("check", 200), ("check", 429), ("track", 200), ("set", 200)}
     assert_sums_are_exact(replicas)
-    # Calls of a cent cannot pass a cap that held from its first moment by more than what was spent before.
-    assert all(
-        spent <= max(nanos("0.5"), 0) for (spent,) in replicas.query("SELECT spent FROM budget_periods WHERE budget LIKE 'tenant_id=%'")
-    )
+    # Calls of a cent cannot pass a cap that held from its first moment: what is above it was admitted before that.
+    spent = dict(replicas.query("SELECT budget, spent FROM budget_periods WHERE budget LIKE 'tenant_id=%'"))
+    most = {f"tenant_id={tenant}/month": max(nanos("0.5"), admitted_before[tenant] * nanos("0.01")) for tenant in tenants}
+    assert {budget: min(cost, most[budget]) for budget, cost in spent.items()} == spent
+    assert spent.keys() == most.keys()
 
 
 # --- a database that goes away -------------------------------------------------------------------------------------------------
@@ -357,6 +365,15 @@ class Book:
                 return
             assert answer.status_code == 503, answer.text
             await asyncio.sleep(0.05)
+
+
+async def answered(clients, number):
+    """Asks one of them until it has found the database again: what the clients were told may all have come from the other one."""
+    while True:
+        answer = await clients.check("0.01", number=number)
+        if answer.status_code != 503:
+            return answer.status_code
+        await asyncio.sleep(0.05)
 
 
 def test_replicas_go_on_without_a_restart_when_postgresql_was_gone(start):
@@ -391,9 +408,9 @@ def test_replicas_go_on_without_a_restart_when_postgresql_was_gone(start):
                     await reach(lambda told=told: len(book.acknowledged) >= told + 50)
                 until.set()
                 await asyncio.gather(*spending)
-                return [(await clients.check("0.01", number=number)).status_code for number in (0, 1)]
+                return [await answered(clients, number) for number in (0, 1)]
 
-        assert asyncio.run(asyncio.wait_for(everybody(), 90)) == [200, 200]
+        assert asyncio.run(asyncio.wait_for(everybody(), 240)) == [200, 200]
         recorded = dict(replicas.query("SELECT event_id, cost FROM usage"))
         assert recorded == {event_id: nanos(usd) for event_id, usd in book.acknowledged.items()}
         assert_sums_are_exact(replicas)
@@ -423,7 +440,7 @@ def test_connections_that_are_cut_at_random_lose_nothing_and_count_nothing_twice
             until.set()
             await asyncio.gather(*spending)
 
-    asyncio.run(asyncio.wait_for(everybody(), 90))
+    asyncio.run(asyncio.wait_for(everybody(), 240))
     recorded = dict(replicas.query("SELECT event_id, cost FROM usage"))
     assert recorded == {event_id: nanos(usd) for event_id, usd in book.acknowledged.items()}
     assert_sums_are_exact(replicas)
@@ -452,12 +469,17 @@ def test_one_replica_has_the_duties_and_when_it_is_killed_the_other_takes_them(t
     wait_for("another look", lambda: attempts() > first, SECONDS)
     (leader,) = leaders()
     follower = 1 - leader
-    holders = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
+    # Of this lock alone: changes of budgets take one like it for a moment, and other databases of the server have theirs.
+    holders = f"""
+        SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
+        AND classid::bigint << 32 | objid::bigint = {LEADER_LOCK}
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    """
     assert replicas.query(holders) == [(1,)]
     replicas.processes.kill(str(leader))
-    killed = attempts()
     wait_for("the other one to take over", lambda: LEADS in replicas.log(follower), SECONDS)
-    wait_for("its look at the source", lambda: attempts() > killed, SECONDS)
+    taken = attempts()
+    wait_for("its look at the source", lambda: attempts() > taken, SECONDS)
     # The one that comes back follows.
     replicas.launch(leader)
     before = attempts()

@@ -6,6 +6,7 @@ the order in which they need each other; then every alert's own expression is as
 
 import json
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import defaultdict
@@ -19,7 +20,7 @@ import pytest
 import yaml
 from processes import Processes
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
 RULES = Path(__file__).resolve().parents[2] / "alerts"
 JOB = 'job="costwarden",instance="127.0.0.1:3010"'
@@ -177,6 +178,9 @@ class History:
         try:
             with urllib.request.urlopen(f"{self.url}/-/ready", timeout=60) as answer:
                 return bool(answer.status == 200)
+        except urllib.error.HTTPError as not_yet:
+            not_yet.close()
+            return False
         except OSError:
             return False
 

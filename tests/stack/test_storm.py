@@ -11,8 +11,8 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -38,9 +38,6 @@ MOST_PER_HOUR = 5
 TENANTS = [f"t{number:04}" for number in range(CAPPED + SWITCHED_OFF + WITHOUT)]
 ACTIONS = dict(zip(TENANTS, ["suspend"] * CAPPED + ["rest"] * SWITCHED_OFF + [""] * WITHOUT, strict=True))
 
-FEW = 10
-"""Most mails to the executives of 1,000 beginnings and 1,000 ends: one or two of each where all comes within 5 s."""
-
 NEAR = "near"
 """A tenant at 85 % of its budget: who is told of it shows that warnings get through."""
 
@@ -50,11 +47,11 @@ def soon(what, probe):
 
 
 def keep_firing_for_seconds(document):
-    """Shortens `keep_firing_for`: long enough for a scrape that is late, and short enough to wait for."""
+    """Shortens `keep_firing_for`: long enough for some scrapes that take too long, and short enough to wait for."""
     for group in document["groups"]:
         for rule in group["rules"]:
             if "keep_firing_for" in rule:
-                rule["keep_firing_for"] = "5s"
+                rule["keep_firing_for"] = "15s"
 
 
 def told_in_seconds(inboxes, folder):
@@ -135,17 +132,35 @@ def series(stack, name):
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")}
 
 
-def failed(stack):
-    """What an Alertmanager could not send, by its own count: integration -> messages."""
+def refused(stack):
+    """What an Alertmanager was answered that is no success, by its own count: (integration, reason) -> messages.
+
+    Not what took too long: it says that again, as it does where nobody answers within the `group_interval`.
+    """
     page = stack.http.get(f"{stack.alertmanagers[0]}/metrics").text
-    counts = re.findall(r'^alertmanager_notifications_failed_total\{.*?integration="(\w+)".*\} (\S+)$', page, re.MULTILINE)
-    return Counter({name: int(float(count)) for name, count in counts if float(count)})
+    family = r'^alertmanager_notifications_failed_total\{.*?integration="(\w+)".*?reason="(clientError|serverError)".*?\} (\S+)$'
+    counts = re.findall(family, page, re.MULTILINE)
+    assert counts
+    return {(name, reason): float(count) for name, reason, count in counts if float(count)}
 
 
 def held_back(stack):
     """The labels of what others inhibit."""
     alerts = stack.http.get(f"{stack.alertmanagers[0]}/api/v2/alerts").json()
     return [alert["labels"] for alert in alerts if alert["status"]["inhibitedBy"]]
+
+
+@contextmanager
+def silenced(stack, alertname):
+    """Nobody is told of alerts of this name."""
+    now = datetime.now(UTC)
+    matchers = [{"name": "alertname", "value": alertname, "isRegex": False, "isEqual": True}]
+    times = {"startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=1)).isoformat()}
+    asked = {"matchers": matchers, "createdBy": "test", "comment": "what holds them back is on its way", **times}
+    api = f"{stack.alertmanagers[0]}/api/v2"
+    made = stack.http.post(f"{api}/silences", json=asked).raise_for_status().json()
+    yield
+    stack.http.delete(f"{api}/silence/{made['silenceID']}").raise_for_status()
 
 
 def pages(inboxes):
@@ -166,6 +181,11 @@ def lead_messages(inboxes):
     messages = [message.body for message in inboxes.to("lead")]
     told = [(message["status"], alert["labels"]) for message in messages for alert in message["alerts"]]
     return {(labels["tenant_id"], status) for status, labels in told if labels["alertname"] == "AIBudgetExceeded"}
+
+
+def to_executives(inboxes):
+    """Their mails about budgets."""
+    return [mail for mail in inboxes.to("executive") if "AI budget" in mail.subject]
 
 
 @pytest.mark.timeout(900)
@@ -189,20 +209,27 @@ def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_kee
         call = {"tenant_id": tenant, "provider": "openai", "model": "gpt-4o", "cost_usd": 0.85 if tenant == NEAR else 2}
         stack.call("POST", "/api/ai-budget/track", call, bearer="applications").raise_for_status()
 
-    with ThreadPoolExecutor(16) as clients:
-        list(clients.map(spend, [NEAR, *TENANTS]))
+    # A warning and what holds it back are two messages of Prometheus, and on a busy machine long may lie between a thousand of each.
+    with silenced(stack, "AIBudgetWarning"):
+        with ThreadPoolExecutor(16) as clients:
+            list(clients.map(spend, [NEAR, *TENANTS]))
 
-    # Prometheus.
-    soon("1,000 alerts", lambda: len(stack.firing("AIBudgetExceeded")) == 1000)
-    assert Counter(alert["labels"]["tenant_id"] for alert in stack.firing("AIBudgetExceeded")) == dict.fromkeys(TENANTS, 1)
-    soon("1,001 warnings", lambda: len(stack.firing("AIBudgetWarning")) == 1001)
+        # Prometheus.
+        firing = soon("1,000 alerts", lambda: found if len(found := stack.firing("AIBudgetExceeded")) == 1000 else None)
+        assert Counter(alert["labels"]["tenant_id"] for alert in firing) == dict.fromkeys(TENANTS, 1)
+        soon("1,001 warnings", lambda: len(stack.firing("AIBudgetWarning")) == 1001)
 
-    # Alertmanager: who is told of the beginning.
-    began = soon("1,000 alerts in Alertmanager", lambda: found if len(found := stack.routed("AIBudgetExceeded")) == 1000 else None)
-    soon("1,000 pages", lambda: len(pages(inboxes)) >= 1000)
-    soon("1,000 messages to the lead", lambda: len(lead_messages(inboxes)) >= 1000)
-    # Those who join a group later are in its next message; all are in the last.
-    soon("the executives' mail", lambda: [mail for mail in inboxes.to("executive") if mail.subject.endswith("(1000 alerts)")])
+        # Alertmanager: who is told of the beginning.
+        began = soon("1,000 alerts in Alertmanager", lambda: found if len(found := stack.routed("AIBudgetExceeded")) == 1000 else None)
+        soon("1,000 pages", lambda: len(pages(inboxes)) >= 1000)
+        soon("1,000 messages to the lead", lambda: len(lead_messages(inboxes)) >= 1000)
+        # Those who join a group later are in its next message; all are in the last.
+        soon("the executives' mail", lambda: [mail for mail in to_executives(inboxes) if mail.subject.endswith("(1000 alerts)")])
+
+        soon("1,000 that are held back", lambda: [labels["alertname"] for labels in held_back(stack)].count("AIBudgetWarning") == 1000)
+    # Told after its `group_wait` of 20 s, when every group of a warning has had its turn, each 10 s.
+    control = [an_alert("CloudCostSpike", "warning", provider="control")]
+    stack.http.post(f"{stack.alertmanagers[0]}/api/v2/alerts", json=control).raise_for_status()
 
     # Playbooks: 50 + 550 budgets name one.
     asked = CAPPED + SWITCHED_OFF
@@ -235,40 +262,46 @@ def test_a_thousand_budgets_at_once_are_each_told_once_and_end_and_playbooks_kee
         soon(f"the mail of {reason}", lambda words=f"Remediation was refused: {playbook}, {reason}": mails(words))
     # Warnings: of the one tenant that has nothing worse.
     soon("the warning", lambda: mails("is above its soft limit"))
+    soon("the control", lambda: mails("CloudCostSpike"))
     assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/total is above its soft limit"]
-    assert len([labels for labels in held_back(stack) if labels["alertname"] == "AIBudgetWarning"]) == 1000
 
-    # It ends.
-    assert apply_budgets(stack, 1000) == {"changed": 1000, "unchanged": 1}
-    soon("1,000 ends to the pager", lambda: len(pages(inboxes)) >= 2000)
-    soon("1,000 ends to the lead", lambda: len(lead_messages(inboxes)) >= 2000)
-    soon("nothing that fires", lambda: not stack.firing("AIBudgetExceeded"))
-    soon("the end of all incidents", lambda: ended_incidents(stack) == asked)
-    told = pages(inboxes)
-    # PagerDuty closes by this key what it has opened by it: an incident each.
-    assert len({key for _, _, key in told}) == 1000
-    assert Counter((tenant, event) for tenant, event, _ in told) == Counter(itertools.product(TENANTS, ("trigger", "resolve")))
-    assert lead_messages(inboxes) == set(itertools.product(TENANTS, ("firing", "resolved")))
-    soon("the end for the executives", lambda: inboxes.to("executive")[-1].subject.startswith("[RESOLVED"))
-    assert len(inboxes.to("executive")) <= FEW
-    assert len(incidents(stack)) == asked
-    assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/total is above its soft limit"]
-    assert failed(stack) == {}
+    # It ends; so may first what holds back, and then the warning.
+    with silenced(stack, "AIBudgetWarning"):
+        assert apply_budgets(stack, 1000) == {"changed": 1000, "unchanged": 1}
+        soon("1,000 ends to the pager", lambda: len(pages(inboxes)) >= 2000)
+        soon("1,000 ends to the lead", lambda: len(lead_messages(inboxes)) >= 2000)
+        soon("nothing that fires", lambda: not stack.firing("AIBudgetExceeded"))
+        soon("the end of all incidents", lambda: ended_incidents(stack) == asked)
+        told = pages(inboxes)
+        # PagerDuty closes by this key what it has opened by it: an incident each.
+        assert len({key for _, _, key in told}) == 1000
+        assert Counter((tenant, event) for tenant, event, _ in told) == Counter(itertools.product(TENANTS, ("trigger", "resolve")))
+        assert lead_messages(inboxes) == set(itertools.product(TENANTS, ("firing", "resolved")))
+        soon("the end for the executives", lambda: to_executives(inboxes)[-1].subject.startswith("[RESOLVED"))
+        # However long it took until all had begun and all had ended: one message in each `group_interval` of 5 s.
+        mails_at = [mail.at for mail in to_executives(inboxes)]
+        assert len(mails_at) <= 2 + (mails_at[-1] - mails_at[0]) / 5
+        assert len(incidents(stack)) == asked
+        assert mails("is above its soft limit") == [f"[FIRING warning] AI budget tenant_id={NEAR}/total is above its soft limit"]
+        assert refused(stack) == {}
 
 
 # --- whoever is told cannot take it all at once -------------------------------------------------------------------------------------
 
 
 class BusyPager(BaseHTTPRequestHandler):
-    """Takes `PER_SECOND` messages a second and answers the others as PagerDuty does beyond its rate: 429."""
+    """Takes `PER_SECOND` messages a second and answers the others as PagerDuty does beyond its rate: 429.
 
-    PER_SECOND = 20
+    Its first second lasts until the whole storm has been there, however long that takes.
+    """
+
+    STORM, PER_SECOND = 100, 20
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        second = int(time.monotonic())
         with self.server.lock:
+            second = 0 if self.server.tries.total() < self.STORM else int(time.monotonic())
             self.server.tries[second] += 1
             takes = self.server.tries[second] <= self.PER_SECOND
             (self.server.taken if takes else self.server.refused).append(body["dedup_key"])
@@ -312,7 +345,7 @@ def test_a_pager_that_is_asked_too_often_gets_each_page_a_little_later(start_ale
             "grouping": {"critical": quick},
         }
     )
-    alertmanager.send(*(an_alert("AIBudgetExceeded", budget=f"b{number}") for number in range(100)))
-    wait_until(lambda: len(busy_pager.taken) >= 100, seconds=SECONDS)
-    assert busy_pager.refused
+    alertmanager.send(*(an_alert("AIBudgetExceeded", budget=f"b{number}") for number in range(BusyPager.STORM)))
+    wait_until(lambda: len(set(busy_pager.taken)) == BusyPager.STORM, seconds=SECONDS)
+    assert len(busy_pager.refused) >= BusyPager.STORM - BusyPager.PER_SECOND
     assert sorted(Counter(busy_pager.taken).values()) == [1] * 100
