@@ -240,6 +240,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="costwarden-pictures-"))
     try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
         make(folder, arguments.output)
     finally:
         if arguments.keep:
