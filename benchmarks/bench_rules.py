@@ -61,9 +61,8 @@ class Measured(NamedTuple):
     """Seconds an evaluation takes."""
 
     groups: dict[str, float]
-    rules: dict[str, float]
     alone: dict[str, float]
-    """Of the dearest rules and of the floors: without scrapes beside them."""
+    """Of the rules and of the floors: without scrapes beside them."""
     floors: dict[str, float]
     series: int
     megabytes: float
@@ -131,18 +130,17 @@ def measure(tenants: int, folder: Path) -> Measured:
         with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
             processes.await_ready("prometheus", lambda: _answers(client))
             wait_for("a scrape", lambda: _query(client, "count(ai_token_usage_cost_window_usd)"), 120)
-            groups, rules, expressions = _evaluations(client, time.time())
+            groups, expressions = _evaluations(client, time.time())
             floors = {question: statistics.median(_timed(client, question)) for question in FLOORS}
             series = int(float(_query(client, 'scrape_samples_scraped{job="costwarden"}')[0]["value"][1]))
             asked_at = time.time()
             (folder / "prometheus.yaml").write_text(yaml.safe_dump({}))
             os.kill(processes.pid("prometheus"), signal.SIGHUP)
             wait_for("the end of the scrapes", lambda: not client.get("/api/v1/targets").json()["data"]["activeTargets"], 60)
-            dear = [name for name, took in rules.items() if took >= SLOW]
-            questions = {question: question for question in FLOORS} | {name: f"count({expressions[name]})" for name in dear}
+            questions = {question: question for question in FLOORS} | {name: f"count({asked})" for name, asked in expressions.items()}
             alone = {name: min(_timed(client, question, asked_at)) for name, question in questions.items()}
         pages = int(Path(f"/proc/{processes.pid('prometheus')}/statm").read_text().split()[1])
-    return Measured(groups, rules, alone, floors, series, pages * 4096 / 2**20)
+    return Measured(groups, alone, floors, series, pages * 4096 / 2**20)
 
 
 def _answers(client: httpx.Client) -> bool:
@@ -168,10 +166,9 @@ def _timed(client: httpx.Client, expression: str, at: float | None = None) -> li
     return took
 
 
-def _evaluations(client: httpx.Client, since: float) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
-    """Median seconds of the first `EVALUATIONS` evaluations that begin after `since`, by group and by rule; and the rules' expressions."""
+def _evaluations(client: httpx.Client, since: float) -> tuple[dict[str, float], dict[str, str]]:
+    """Median seconds of the first `EVALUATIONS` evaluations of each group that begin after `since`; and the rules' expressions."""
     seen: dict[str, dict[str, float]] = {}
-    rules: dict[str, list[float]] = {}
     expressions: dict[str, str] = {}
 
     def enough() -> bool:
@@ -181,16 +178,13 @@ def _evaluations(client: httpx.Client, since: float) -> tuple[dict[str, float], 
             if datetime.fromisoformat(began).timestamp() > since and began not in evaluations:
                 evaluations[began] = group["evaluationTime"]
                 for number, rule in enumerate(group["rules"]):
-                    name = f"{group['name']}: {rule['name']} ({number})"
-                    rules.setdefault(name, []).append(rule["evaluationTime"])
-                    expressions[name] = rule["query"]
+                    expressions[f"{group['name']}: {rule['name']} ({number})"] = rule["query"]
                     assert rule["health"] == "ok", (rule["name"], rule.get("lastError"))
         time.sleep(0.2)
         return bool(seen) and all(len(evaluations) >= EVALUATIONS for evaluations in seen.values())
 
     wait_for("evaluations", enough, 600)
-    groups = {name: statistics.median(evaluations.values()) for name, evaluations in seen.items()}
-    return groups, {name: statistics.median(took) for name, took in rules.items()}, expressions
+    return {name: statistics.median(evaluations.values()) for name, evaluations in seen.items()}, expressions
 
 
 def growth(costs: Mapping[int, float]) -> float:
@@ -219,9 +213,8 @@ def main() -> int:
             f"  group {name:<60}{_shown(costs)}   {costs[most] / INTERVAL:.2%} of {INTERVAL} s, {costs[most] / floor:.1f} times the floor"
         )
     # What is too short to be told from noise with the fewest tenants is left out.
-    compared = found[most // 4].alone.keys() & many.alone.keys()
-    alone = {name: {number: measured.alone[name] for number, measured in found.items() if name in measured.alone} for name in compared}
-    alone = {name: costs for name, costs in alone.items() if costs[most // 4] >= SLOW}
+    told = [name for name, took in found[most // 4].alone.items() if took >= SLOW]
+    alone = {name: {number: measured.alone[name] for number, measured in found.items()} for name in told}
     print("  alone")
     for name, costs in sorted(alone.items(), key=lambda item: -item[1][most]):
         print(f"  {'floor' if name in FLOORS else 'rule '} {name:<60}{_shown(costs)}   tenants ^ {growth(costs):.2f}")

@@ -1,6 +1,5 @@
 """The dashboards on the day of their import: a real Prometheus scrapes a costwarden that has read, and been asked, nothing yet."""
 
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import yaml
 from costwarden_server import Costwarden
 from picture_faults import dashboards, no_data
+from processes import Processes
 
 pytestmark = pytest.mark.stack
 
@@ -24,7 +24,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture
-def prometheus(tools, tmp_path, free_port, wait_until):
+def prometheus(tools, tmp_path, free_port):
     """The URL of a Prometheus with the rules and of a costwarden without any source, budget or call."""
     for path in (PROJECT / "alerts").glob("*.rules.yaml"):
         document = yaml.safe_load(path.read_text())
@@ -37,16 +37,14 @@ def prometheus(tools, tmp_path, free_port, wait_until):
     config = {"global": often, "rule_files": [str(tmp_path / "*.rules.yaml")], "scrape_configs": [job]}
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     argv = [tools.prometheus, f"--config.file={tmp_path / 'prometheus.yaml'}", f"--storage.tsdb.path={tmp_path / 'data'}"]
-    try:
-        costwarden.start()
-        with subprocess.Popen([*argv, f"--web.listen-address={url[7:]}", "--log.level=error"]) as process:
-            try:
-                wait_until(lambda: answers(f"{url}/-/ready"))
-                yield url
-            finally:
-                process.terminate()
-    finally:
-        costwarden.stop()
+    with Processes(tmp_path / "logs") as processes:
+        try:
+            costwarden.start()
+            processes.launch("prometheus", [*argv, f"--web.listen-address={url[7:]}", "--log.level=error"])
+            processes.await_ready("prometheus", lambda: answers(f"{url}/-/ready"))
+            yield url
+        finally:
+            costwarden.stop()
 
 
 @pytest.mark.timeout(300)
